@@ -1,0 +1,42 @@
+"""What can go wrong in a way that the user can mend.
+
+Every class here is shown as one line, without a traceback. So each message says what is wrong,
+where (file, key or row), and the exact fix. Anything else that is raised is a defect of ours and
+keeps its traceback.
+"""
+
+
+class CurricleError(Exception):
+    """A failure that the user can mend; the message carries the fix."""
+
+
+class ConfigError(CurricleError):
+    """A parameter, gate or environment that cannot work; raised before anything long starts."""
+
+
+class DataError(CurricleError):
+    """An input file or row that cannot be used; names the file and the row."""
+
+
+class StoreError(CurricleError):
+    """A stored result that is missing, edited or cannot be written."""
+
+
+class StageBusy(StoreError):
+    """Another run holds the lock of the same stage."""
+
+
+class GateClosed(CurricleError):
+    """A candidate failed its gate; one line per failed check."""
+
+
+class GateStale(CurricleError):
+    """A gate report that judged another candidate or another policy."""
+
+
+class JobFailed(CurricleError):
+    """Heavy work that ran in a child process ended without a result; names its log."""
+
+
+class Interrupted(CurricleError):
+    """A signal arrived; what was trained so far is saved and the same command continues."""
