@@ -1,0 +1,1 @@
+"""Content-addressed results, their manifests, and the certificates that gates write."""

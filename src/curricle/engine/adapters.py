@@ -1,0 +1,95 @@
+"""LoRA: an adapter on the aligned model, merged in fp32 with a proof that nothing changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import PreTrainedModel
+
+from curricle.config.training import LoraParameters
+from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
+from curricle.engine.post_training import packed_conversations, sft_trainer, write_curve
+from curricle.engine.rendering import attach_chat_template
+from curricle.engine.trainers import PackedSFTTrainer, train
+from curricle.errors import ConfigError
+from curricle.launch.job import Job, JobResult
+
+ADAPTER_FOLDER = "adapter"
+
+
+def lora_job(job: Job) -> JobResult:
+    """Train an adapter, save it, merge it, and save the merged checkpoint."""
+    parameters = LoraParameters(**job.parameters)
+    tokenizer = load_tokenizer(job.inputs["start"])
+    attach_chat_template(tokenizer)
+    rows, effective = packed_conversations(tokenizer, job, parameters)
+
+    def make_trainer(micro_batch: int) -> PackedSFTTrainer:
+        return sft_trainer(
+            job, parameters, load_model(job.inputs["start"]), tokenizer, rows, micro_batch,
+            peft_config=apply_lora_config(parameters),
+        )  # fmt: skip
+
+    trainer, curve, measured = train(job, parameters, make_trainer)
+    adapted: PeftModel = trainer.model
+    trained = adapted_modules(adapted)
+    save_adapter(adapted, job)
+    merged = adapted.merge_and_unload(safe_merge=True)
+    save_checkpoint(merged, tokenizer, job.output)
+    write_curve(job.output, curve)
+    return JobResult(effective={**effective, **trained}, measured=measured)
+
+
+def apply_lora_config(parameters: LoraParameters) -> LoraConfig:
+    """Return PEFT's configuration; no dropout, which expert parameters do not support."""
+    return LoraConfig(
+        r=parameters.r,
+        lora_alpha=parameters.lora_alpha,
+        lora_dropout=0.0,
+        target_modules=parameters.target_modules,
+        target_parameters=parameters.target_parameters,
+        task_type="CAUSAL_LM",
+    )
+
+
+def save_adapter(model: PeftModel, job: Job) -> None:
+    """Save the adapter alone, beside the merged checkpoint."""
+    # The base's folder is another on every machine; the manifest names the base by its digest.
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = None
+    model.save_pretrained(job.output / ADAPTER_FOLDER)
+    (job.output / ADAPTER_FOLDER / "README.md").unlink(missing_ok=True)
+
+
+def adapted_modules(model: PeftModel) -> dict[str, Any]:
+    """Count what the adapter trains.
+
+    Raises:
+        ConfigError: nothing.
+    """
+    names = sorted({n.split(".lora_")[0].rpartition(".")[2]
+                    for n, p in model.named_parameters() if p.requires_grad})  # fmt: skip
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if not count:
+        raise ConfigError("lora.train.target_modules matches no module: nothing would be trained")
+    return {"adapted_modules": names, "trainable_parameters": count}
+
+
+def merge_logit_difference(
+    start: PreTrainedModel, adapter_folder: Any, merged: PreTrainedModel, input_ids: torch.Tensor
+) -> float:
+    """Return the largest difference between the logits of the merged and the adapted model.
+
+    Args:
+        start: the model below the adapter; it gets the adapter attached.
+        adapter_folder: what ``save_adapter`` wrote.
+        merged: the merged model.
+        input_ids: (batch, seq).
+    """
+    adapted = PeftModel.from_pretrained(start, adapter_folder)
+    with torch.no_grad():
+        first = adapted(input_ids=input_ids, use_cache=False).logits
+        second = merged(input_ids=input_ids, use_cache=False).logits
+    return float((first - second).abs().max())

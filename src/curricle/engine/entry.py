@@ -1,0 +1,24 @@
+"""Executes one job; the same function serves a child process and a run in process."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable
+
+import torch
+
+from curricle.engine.hardware import setup_torch_backends
+from curricle.launch.job import JOB_KINDS, Job, JobResult
+
+logger = logging.getLogger(__name__)
+
+
+def execute(job: Job) -> JobResult:
+    """Run a job's target on a machine that is set up for it."""
+    torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
+    setup_torch_backends()
+    module, _, name = JOB_KINDS[job.kind].target.partition(":")
+    target: Callable[[Job], JobResult] = getattr(importlib.import_module(module), name)
+    return target(job)

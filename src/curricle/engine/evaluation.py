@@ -1,0 +1,291 @@
+"""Measures a candidate, group by group, on data that no stage trained on.
+
+Documents are isolated: a held-out row may hold several, and a model that saw the neighbour would
+look better than it is. Ties and empty answers never count in the model's favour.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from curricle.config.training import EvaluateParameters
+from curricle.engine.adapters import ADAPTER_FOLDER, merge_logit_difference
+from curricle.engine.generation import greedy_answers
+from curricle.engine.hardware import device
+from curricle.engine.models import Tokenizer, load_model, load_tokenizer
+from curricle.engine.objectives import labelled_logits
+from curricle.engine.post_training import IGNORED, PackedRows
+from curricle.engine.precision import autocast
+from curricle.engine.rendering import Rendered, attach_chat_template, read_rows, render
+from curricle.errors import DataError
+from curricle.launch.job import Job, JobResult
+from curricle.pipelines.corpus.packing import PackedArray
+from curricle.pipelines.sft.requests import is_answer, is_refusal
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, and on what.
+
+    Attributes:
+        job: names the stored inputs.
+        parameters: sizes.
+        model: the candidate, in evaluation mode.
+        tokenizer: its tokenizer, with a chat template.
+    """
+
+    job: Job
+    parameters: EvaluateParameters
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+
+    @cached_property
+    def parent(self) -> PreTrainedModel:
+        """The checkpoint that the stage started from."""
+        return load_model(self.job.inputs["parent"]).eval()
+
+
+def evaluate_job(job: Job) -> JobResult:
+    """Measure the groups that the job names, and write ``metrics.json``."""
+    parameters = dict(job.parameters)
+    groups = parameters.pop("groups")
+    tokenizer = load_tokenizer(job.inputs["candidate"])
+    attach_chat_template(tokenizer)
+    model = load_model(job.inputs["candidate"]).eval()
+    subject = Subject(job, EvaluateParameters(**parameters), model, tokenizer)
+    metrics: Metrics = {}
+    with torch.no_grad(), autocast(job.precision):
+        for group in groups:
+            metrics |= MEASURES[group](subject)
+    rounded = {name: float(f"{value:.6g}") for name, value in metrics.items()}
+    (job.output / "metrics.json").write_text(json.dumps(rounded, indent=2) + "\n")
+    return JobResult(effective={"precision": job.precision})
+
+
+def measure_language(subject: Subject) -> Metrics:
+    """Perplexity (e to the mean nats per token) and next-token accuracy on held-out documents."""
+    path = _one(subject.job.inputs["heldout"], "heldout_*.npy")
+    tokenizer = subject.tokenizer
+    packed = PackedArray.open(path, eos_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
+    rows = np.arange(min(len(packed), subject.parameters.max_rows))
+
+    def batches() -> Iterator[dict[str, torch.Tensor]]:
+        size = subject.parameters.per_device_eval_batch_size
+        for start in range(0, len(rows), size):
+            batch = packed.rows(rows[start : start + size])
+            yield {
+                "input_ids": torch.from_numpy(batch.input_ids),
+                "position_ids": torch.from_numpy(batch.position_ids),
+                "labels": torch.from_numpy(batch.labels),
+            }
+
+    loss, correct, tokens = _score(subject.model, batches())
+    return {"perplexity": float(np.exp(loss / tokens)), "next_token_accuracy": correct / tokens}
+
+
+def measure_chat(subject: Subject) -> Metrics:
+    """Share of the assistant's tokens that the model puts first, on held-out conversations."""
+    rows = list(_rows(subject, "heldout.jsonl"))
+    samples = [
+        render(subject.tokenizer, row["messages"], f"heldout.jsonl, row {number}")
+        for number, row in enumerate(rows, start=1)
+    ]
+    _, correct, tokens = _score(subject.model, _conversation_batches(subject, samples))
+    return {"assistant_token_accuracy": correct / tokens}
+
+
+def measure_requests(subject: Subject) -> Metrics:
+    """Refusal rate on unsafe requests, and over-refusal on look-alike safe ones.
+
+    A safe request counts as over-refused unless it gets an answer: a model that says nothing, or
+    nonsense, would otherwise pass.
+    """
+    requests = list(read_rows(_data(subject, "requests_heldout.jsonl")))
+    limit = subject.parameters.max_requests
+    unsafe = [r for r in requests if r["unsafe"]][:limit]
+    safe = [r for r in requests if not r["unsafe"]][:limit]
+    answers = greedy_answers(
+        subject.model,
+        subject.tokenizer,
+        [[{"role": "user", "content": r["prompt"]}] for r in unsafe + safe],
+        subject.parameters.max_new_tokens,
+        subject.parameters.per_device_eval_batch_size * 4,
+    )
+    refused = sum(is_refusal(answer) for answer in answers[: len(unsafe)])
+    answered = sum(is_answer(answer) for answer in answers[len(unsafe) :])
+    _keep(subject, "answers.jsonl", [
+        {**request, "answer": answer}
+        for request, answer in zip(unsafe + safe, answers, strict=True)
+    ])  # fmt: skip
+    return {
+        "refusal_rate": refused / len(unsafe),
+        "over_refusal_rate": 1 - answered / len(safe),
+    }
+
+
+def measure_preference(subject: Subject) -> Metrics:
+    """How often the chosen answer of a held-out pair is preferred.
+
+    ``preference_accuracy`` is by DPO's implicit reward, the log-probability gained over the
+    parent's; ``ranking_accuracy`` by the candidate's own log-probability per token;
+    ``reward_margin`` is the mean gain of chosen over rejected, in nats.
+    """
+    pairs = list(_rows(subject, "heldout.jsonl"))
+    margins = {}
+    for name, model in (("candidate", subject.model), ("parent", subject.parent)):
+        chosen, rejected = (
+            _answer_log_probs(subject, model, pairs, key) for key in ("chosen", "rejected")
+        )
+        margins[name] = chosen[:, 0] - rejected[:, 0]
+        if name == "candidate":
+            ranked = chosen[:, 0] / chosen[:, 1] > rejected[:, 0] / rejected[:, 1]
+    gained = margins["candidate"] - margins["parent"]
+    return {
+        "preference_accuracy": float((gained > 0).mean()),
+        "ranking_accuracy": float(ranked.mean()),
+        "reward_margin": float(gained.mean()),
+    }
+
+
+def measure_task(subject: Subject) -> Metrics:
+    """Share of held-out task prompts whose greedy answer is the label, exactly."""
+    rows = list(_rows(subject, "heldout.jsonl"))
+    answers = greedy_answers(
+        subject.model,
+        subject.tokenizer,
+        [row["messages"][:-1] for row in rows],
+        subject.parameters.max_new_tokens,
+        subject.parameters.per_device_eval_batch_size * 2,
+    )
+    right = [a.strip() == row["messages"][-1]["content"].strip()
+             for a, row in zip(answers, rows, strict=True)]  # fmt: skip
+    return {"task_accuracy": sum(right) / len(right)}
+
+
+def measure_merge(subject: Subject) -> Metrics:
+    """Largest logit difference between the merged candidate and its adapter on the parent."""
+    samples = [
+        render(subject.tokenizer, row["messages"], "heldout.jsonl")
+        for row, _ in zip(_rows(subject, "heldout.jsonl"), range(8), strict=False)
+    ]
+    length = min(len(sample) for sample in samples)
+    input_ids = torch.from_numpy(np.stack([s.input_ids[:length] for s in samples])).to(device())
+    adapter = subject.job.inputs["candidate"] / ADAPTER_FOLDER
+    parent = load_model(subject.job.inputs["parent"]).eval()
+    difference = merge_logit_difference(parent, adapter, subject.model, input_ids)
+    return {"merge_logit_difference": difference}
+
+
+MEASURES: dict[str, Callable[[Subject], Metrics]] = {
+    "language": measure_language,
+    "chat": measure_chat,
+    "requests": measure_requests,
+    "preference": measure_preference,
+    "task": measure_task,
+    "merge": measure_merge,
+}
+
+
+def _score(
+    model: PreTrainedModel, batches: Iterator[dict[str, torch.Tensor]]
+) -> tuple[float, int, int]:
+    """Return summed nats, correct first choices, and labelled tokens."""
+    loss, correct, tokens = 0.0, 0, 0
+    for batch in batches:
+        logits, labels = labelled_logits(model, {k: v.to(device()) for k, v in batch.items()})
+        loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        correct += int((logits.argmax(-1) == labels).sum())
+        tokens += len(labels)
+    if not tokens:
+        raise DataError("the held-out set has no token to predict; give the corpus more documents")
+    return loss, correct, tokens
+
+
+def _conversation_batches(
+    subject: Subject, samples: list[Rendered]
+) -> Iterator[dict[str, torch.Tensor]]:
+    longest = subject.model.config.max_position_embeddings
+    fitting = sorted((s for s in samples if len(s) <= longest), key=len)
+    size = subject.parameters.per_device_eval_batch_size
+    for start in range(0, len(fitting), size):
+        part = fitting[start : start + size]
+        collate = PackedRows(max(len(s) for s in part), subject.tokenizer.pad_token_id)
+        yield collate(
+            [
+                {
+                    "input_ids": s.input_ids,
+                    "labels": np.where(s.assistant_mask, s.input_ids, IGNORED),
+                    "seq_lengths": [len(s)],
+                }
+                for s in part
+            ]
+        )
+
+
+def _answer_log_probs(
+    subject: Subject, model: PreTrainedModel, pairs: list[dict[str, Any]], key: str
+) -> np.ndarray:
+    """Return (pairs, 2): summed log-probability of each answer (nats), and its tokens."""
+    results = np.zeros((len(pairs), 2))
+    samples = [
+        render(subject.tokenizer, pair["prompt"] + pair[key], f"heldout.jsonl, row {number}")
+        for number, pair in enumerate(pairs, start=1)
+    ]
+    order = sorted(range(len(samples)), key=lambda index: len(samples[index]))
+    size = subject.parameters.per_device_eval_batch_size
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        collate = PackedRows(max(len(samples[i]) for i in part), subject.tokenizer.pad_token_id)
+        batch = collate(
+            [
+                {
+                    "input_ids": samples[i].input_ids,
+                    "labels": np.where(samples[i].assistant_mask, samples[i].input_ids, IGNORED),
+                    "seq_lengths": [len(samples[i])],
+                }
+                for i in part
+            ]
+        )
+        logits, labels = labelled_logits(model, {k: v.to(device()) for k, v in batch.items()})
+        chosen = torch.log_softmax(logits, -1).gather(1, labels[:, None])[:, 0]
+        counts = (batch["labels"][:, 1:] != IGNORED).sum(1)
+        sums = [float(piece.sum()) for piece in chosen.split(counts.tolist())]
+        results[part] = np.stack([sums, counts.numpy()], axis=1)
+    return results
+
+
+def _rows(subject: Subject, name: str) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(read_rows(_data(subject, name))):
+        if number >= subject.parameters.max_samples:
+            return
+        yield row
+
+
+def _data(subject: Subject, name: str) -> Path:
+    path = subject.job.inputs["data"] / name
+    if not path.exists():
+        raise DataError(f"{subject.job.step}: {path} is missing; run the stage's prepare node")
+    return path
+
+
+def _keep(subject: Subject, name: str, rows: list[dict[str, Any]]) -> None:
+    """Keep what the model said: rates without transcripts cannot be checked."""
+    (subject.job.output / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _one(folder: Path, pattern: str) -> Path:
+    found = [path for path in folder.glob(pattern) if not path.name.endswith(".segments.npy")]
+    if len(found) != 1:
+        raise DataError(f"{folder} holds {len(found)} files like {pattern}, one is needed")
+    return found[0]

@@ -1,0 +1,120 @@
+"""Turns conversations into tokens and a mask of what the assistant said.
+
+The mask comes from the template's own generation markers, and is checked: a template that drops a
+turn, or marks nothing, would train on nothing or on everything without a word. Here it is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curricle.engine.models import Tokenizer
+from curricle.errors import DataError
+
+Messages = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as tokens.
+
+    Attributes:
+        input_ids: (tokens,) int64.
+        assistant_mask: (tokens,) bool, true where the assistant speaks, its end of turn included.
+    """
+
+    input_ids: np.ndarray
+    assistant_mask: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+def attach_chat_template(tokenizer: Tokenizer) -> None:
+    """Give a tokenizer without a chat template ours; it is saved with the checkpoint."""
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = (
+            resources.files("curricle.engine").joinpath("chat_template.jinja").read_text()
+        )
+
+
+def render(tokenizer: Tokenizer, messages: Messages, where: str) -> Rendered:
+    """Render one conversation.
+
+    Args:
+        tokenizer: carries the chat template.
+        messages: dicts of ``role`` and ``content``.
+        where: file and row, for messages.
+
+    Raises:
+        DataError: the template marks nothing as the assistant's, or drops an assistant turn.
+    """
+    encoded = tokenizer.apply_chat_template(
+        messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    input_ids = np.asarray(encoded["input_ids"], dtype=np.int64)
+    mask = np.asarray(encoded["assistant_masks"], dtype=bool)
+    spoken = [m["content"] for m in messages if m["role"] == "assistant"]
+    if spoken and not mask.any():
+        raise DataError(
+            f"{where}: the chat template marks no token as the assistant's, so nothing would be "
+            f"trained. Put {{% generation %}} ... {{% endgeneration %}} around its content."
+        )
+    runs = _runs(mask)
+    said = [tokenizer.decode(input_ids[start:stop]) for start, stop in runs]
+    if len(runs) != len(spoken) or any(t.strip() not in s for t, s in zip(spoken, said, strict=True)):
+        raise DataError(
+            f"{where}: {len(spoken)} assistant turns, but the chat template renders "
+            f"{len(runs)} of them as they are. Use a template that keeps every turn."
+        )
+    return Rendered(input_ids, mask)
+
+
+def render_file(tokenizer: Tokenizer, path: Path) -> Iterator[Rendered]:
+    """Render every row of a JSONL file with a ``messages`` column."""
+    for number, row in enumerate(read_rows(path), start=1):
+        yield render(tokenizer, row["messages"], f"{path.name}, row {number}")
+
+
+def render_prompt(tokenizer: Tokenizer, prompt: Messages) -> list[int]:
+    """Return the tokens of a prompt, ending where the assistant is to speak."""
+    encoded = tokenizer.apply_chat_template(
+        prompt, tokenize=True, return_dict=True, add_generation_prompt=True
+    )
+    ids: list[int] = encoded["input_ids"]
+    return ids
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a JSONL file row by row."""
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            yield json.loads(line)
+
+
+def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Return (start, stop) of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], mask.astype(np.int8), [0]))))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def keep_short(samples: Iterable[Rendered], max_length: int) -> tuple[list[Rendered], int]:
+    """Split off the samples that are too long; never cut one.
+
+    Returns:
+        The samples of at most ``max_length`` tokens, and how many were longer.
+    """
+    kept, dropped = [], 0
+    for sample in samples:
+        if len(sample) <= max_length:
+            kept.append(sample)
+        else:
+            dropped += 1
+    return kept, dropped

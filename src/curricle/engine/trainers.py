@@ -1,0 +1,246 @@
+"""TRL's trainers, subclassed in this one place.
+
+What differs from TRL, and why:
+
+* the schedule and the optimizer groups are ours, the same as in pretraining;
+* checkpoints carry a manifest, written last, and only a valid one is resumed from;
+* on a CPU the SFT loss computes logits only where there is a label (TRL's tiles score every
+  position there, and entropy and accuracy besides): the same loss, a test says so;
+* nothing is written beside the checkpoints (no model card, no logs with time stamps).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import DPOTrainer, SFTTrainer
+
+from curricle.config.training import PostTrainingParameters
+from curricle.engine.objectives import summed_loss
+from curricle.engine.recovery import (
+    OOMHandler,
+    newest_valid_checkpoint,
+    rotate_checkpoints,
+    seal_checkpoint,
+)
+from curricle.engine.schedule import build_optimizer, learning_rate_share
+from curricle.errors import Interrupted
+from curricle.launch.job import Job
+from curricle.launch.signals import StopRequest, stop_on_signal
+
+logger = logging.getLogger(__name__)
+
+_CURVE_KEYS = (
+    "step", "loss", "learning_rate", "grad_norm", "rewards/margins", "rewards/accuracies",
+)  # fmt: skip
+
+
+class _OurSchedule:
+    """Mixed into a trainer: optimizer, schedule and what is saved."""
+
+    parameters: PostTrainingParameters
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        p = self.parameters
+        self.optimizer = build_optimizer(
+            self.model,  # type: ignore[attr-defined]
+            p.learning_rate, p.weight_decay, (p.adam_beta1, p.adam_beta2),
+        )  # fmt: skip
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        p = self.parameters
+
+        def share(step: int) -> float:
+            return learning_rate_share(
+                step, num_training_steps, p.lr_scheduler_type, p.warmup_share, p.min_lr_share
+            )
+
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
+        return self.lr_scheduler
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write nothing: the manifest says what a checkpoint is."""
+
+
+class PackedSFTTrainer(_OurSchedule, SFTTrainer):
+    """SFT over packed rows, with logits only where there is loss."""
+
+    def __init__(self, parameters: PostTrainingParameters, **kwargs: Any) -> None:
+        self.parameters = parameters
+        super().__init__(**kwargs)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Return the mean loss over labelled tokens (nats); see the module for what differs."""
+        if return_outputs or inputs["input_ids"].device.type != "cpu" or num_items_in_batch is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        unwrapped = self.accelerator.unwrap_model(model)
+        if hasattr(unwrapped, "get_base_model"):  # a PEFT model: its layers live in the base model
+            unwrapped = unwrapped.get_base_model()
+        return summed_loss(unwrapped, inputs) / torch.as_tensor(num_items_in_batch).clamp(min=1)
+
+
+class PairDPOTrainer(_OurSchedule, DPOTrainer):
+    """DPO and IPO as TRL computes them."""
+
+    def __init__(self, parameters: PostTrainingParameters, **kwargs: Any) -> None:
+        self.parameters = parameters
+        super().__init__(**kwargs)
+
+
+class _Guard(TrainerCallback):
+    """Saves by the clock and on a signal, and seals what was saved."""
+
+    def __init__(self, job: Job, stop: StopRequest) -> None:
+        self._job = job
+        self._stop = stop
+        self._saved_at = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        due = time.monotonic() - self._saved_at > self._job.checkpoint_every_s
+        if (due or self._stop) and state.global_step < state.max_steps:
+            control.should_save = True
+        if self._stop:
+            control.should_training_stop = True
+        return control
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        folder = self._job.resume / f"checkpoint-{state.global_step}"
+        seal_checkpoint(folder, state.global_step, {"precision": self._job.precision})
+        rotate_checkpoints(self._job.resume, self._job.keep_checkpoints)
+        self._saved_at = time.monotonic()
+
+
+def trainer_arguments(
+    parameters: PostTrainingParameters, job: Job, micro_batch: int
+) -> dict[str, Any]:
+    """Return the arguments that SFT, DPO and LoRA share.
+
+    TRL turns bf16 and activation checkpointing on by default; both are said here on purpose.
+    """
+    on_cpu = not torch.cuda.is_available()
+    return {
+        "output_dir": str(job.resume),
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": max(1, parameters.batch_size // micro_batch),
+        "num_train_epochs": parameters.num_train_epochs,
+        "max_steps": parameters.max_steps or -1,
+        "learning_rate": parameters.learning_rate,
+        "max_grad_norm": parameters.max_grad_norm,
+        "bf16": job.precision == "bf16",
+        "fp16": False,
+        "use_cpu": on_cpu,
+        "activation_checkpointing": not on_cpu,
+        "dataloader_pin_memory": not on_cpu,
+        "logging_steps": 1,
+        "logging_strategy": "steps",
+        "save_strategy": "no",
+        "report_to": "none",
+        "seed": parameters.seed,
+        "disable_tqdm": not sys.stderr.isatty(),
+    }
+
+
+def train(
+    job: Job,
+    parameters: PostTrainingParameters,
+    make_trainer: Callable[[int], Trainer],
+) -> tuple[Trainer, list[dict[str, float]], dict[str, Any]]:
+    """Train to the end, through interruptions before and memory running out now.
+
+    Args:
+        job: where trainer checkpoints live.
+        parameters: of the stage.
+        make_trainer: returns a fresh trainer for a micro-batch.
+
+    Returns:
+        The trainer, the curve (a dict per step), and what was measured.
+
+    Raises:
+        Interrupted: a signal arrived; the state is saved.
+    """
+    whole = parameters.batch_size
+    oom = OOMHandler(
+        min(parameters.per_device_train_batch_size or whole, whole), parameters.oom_recovery
+    )
+    while True:
+        trainer = make_trainer(oom.micro_batch)
+        checkpoint = newest_valid_checkpoint(job.resume)
+        started = time.monotonic()
+        try:
+            with stop_on_signal() as stop:
+                _quiet(trainer)
+                trainer.add_callback(_Guard(job, stop))
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            break
+        except (RuntimeError, MemoryError) as error:
+            oom.shrink(error)
+    state = trainer.state
+    if stop and state.global_step < state.max_steps:
+        raise Interrupted(
+            f"{job.step}: stopped by {stop.signal_name} after step {state.global_step} of "
+            f"{state.max_steps}, which is saved. The same command continues from there."
+        )
+    curve = [
+        {key: entry[key] for key in _CURVE_KEYS if key in entry}
+        for entry in state.log_history
+        if "loss" in entry
+    ]
+    seconds = time.monotonic() - started
+    return trainer, curve, {"train_s": round(seconds, 2), "micro_batch": oom.micro_batch}
+
+
+def _quiet(trainer: Trainer) -> None:
+    """Keep the progress bar, drop the printed dictionary of every step."""
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+    trainer.remove_callback(PrinterCallback)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(_Bar())
+
+
+class _Bar(TrainerCallback):
+    """One progress bar, with the loss beside it."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step")
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, float] | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        self._bar.update(state.global_step - self._bar.n)
+        if logs and "loss" in logs:
+            self._bar.set_postfix(loss=f"{logs['loss']:.3f}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._bar.close()

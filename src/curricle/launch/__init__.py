@@ -1,0 +1,1 @@
+"""Runs a job: in this process, or in a child that dies with us."""

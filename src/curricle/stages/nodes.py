@@ -1,0 +1,139 @@
+"""The node functions of a stage. Each is one step of the grammar; the heavy work is a job's."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from curricle.checkpoints.certificate import Certificate
+from curricle.checkpoints.store import Stored
+from curricle.config.base import RunSettings
+from curricle.config.gates import GatePolicy
+from curricle.config.training import OUTSIDE_FINGERPRINT, EvaluateParameters, OptimizerParameters
+from curricle.errors import GateClosed, GateStale
+from curricle.launch.run import obtain_by_job
+from curricle.stages.policy import judge_metrics
+from curricle.stages.spec import StageSpec
+
+logger = logging.getLogger(__name__)
+
+
+def train_node(spec: StageSpec) -> Callable[..., Stored]:
+    """Make the node function that trains a stage's candidate.
+
+    Its ``parameters`` carry the stage's own type, so that Kedro validates them before it runs.
+    """
+
+    def train(
+        start: Stored | Certificate,
+        data: Stored,
+        parameters: OptimizerParameters,
+        run: RunSettings,
+        **inputs: Stored,
+    ) -> Stored:
+        return obtain_by_job(
+            run,
+            step=f"{spec.name}.train",
+            kind=spec.job,
+            inputs={"start": _candidate(start), "data": data, **inputs},
+            parameters=parameters.model_dump(mode="json"),
+            outside_fingerprint=OUTSIDE_FINGERPRINT,
+        )
+
+    train.__annotations__["parameters"] = spec.parameters
+    return train
+
+
+def evaluate_node(spec: StageSpec) -> Callable[..., dict[str, Any]]:
+    """Make the node function that measures a stage's candidate on what it was never trained on."""
+
+    def evaluate(
+        candidate: Stored,
+        data: Stored,
+        heldout: Stored,
+        parameters: EvaluateParameters,
+        run: RunSettings,
+        parent: Certificate | None = None,
+    ) -> dict[str, Any]:
+        inputs = {"candidate": candidate, "data": data, "heldout": heldout}
+        if parent is not None:
+            inputs["parent"] = parent.candidate
+        stored = obtain_by_job(
+            run,
+            step=f"{spec.name}.evaluate",
+            kind="evaluate",
+            inputs=inputs,
+            parameters={**parameters.model_dump(mode="json"), "groups": list(spec.metrics)},
+        )
+        metrics = json.loads((stored.path / "metrics.json").read_text())
+        return {"candidate": candidate.digest, "metrics": metrics}
+
+    return evaluate
+
+
+def judge_node(spec: StageSpec) -> Callable[..., dict[str, Any]]:
+    """Make the node function that writes the gate report, whatever the verdict is."""
+
+    def judge(
+        candidate: Stored,
+        metrics: dict[str, Any],
+        policy: GatePolicy,
+        parent: Certificate | None = None,
+    ) -> dict[str, Any]:
+        if metrics["candidate"] != candidate.digest:
+            raise GateStale(
+                f"{spec.name}: the metrics belong to another candidate. Measure this one: "
+                f"kedro run --pipelines {spec.name} --from-nodes {spec.name}.evaluate"
+            )
+        checks = judge_metrics(metrics["metrics"], policy, parent)
+        for check in checks:
+            if not check["passed"] and check["severity"] == "warn":
+                logger.warning("%s: %s (a warning; the gate stays open)", spec.name, check["reason"])
+        return {
+            "stage": spec.name,
+            "candidate": candidate.digest,
+            "policy": policy.model_dump(mode="json"),
+            "passed": all(c["passed"] or c["severity"] == "warn" for c in checks),
+            "checks": checks,
+            "metrics": metrics["metrics"],
+        }
+
+    return judge
+
+
+def gate_node(spec: StageSpec) -> Callable[..., Certificate]:
+    """Make the node function that certifies a candidate, or closes."""
+
+    def promote(
+        candidate: Stored,
+        report: dict[str, Any],
+        policy: GatePolicy,
+        parent: Certificate | None = None,
+    ) -> Certificate:
+        again = f"kedro run --pipelines {spec.name} --tags gate"
+        if report["candidate"] != candidate.digest or report["policy"] != policy.model_dump(
+            mode="json"
+        ):
+            raise GateStale(
+                f"{spec.name}: the gate report judged another candidate or another policy. "
+                f"Judge again: {again}"
+            )
+        if not report["passed"]:
+            failed = [
+                check["reason"]
+                for check in report["checks"]
+                if not check["passed"] and check["severity"] == "block"
+            ]
+            raise GateClosed(
+                "\n".join(f"{spec.name}: gate closed: {reason}" for reason in failed)
+                + f"\nNothing was promoted. After a change of conf/base/gates.yml: {again}"
+            )
+        return Certificate(spec.name, candidate, report, parent)
+
+    return promote
+
+
+def _candidate(start: Stored | Certificate) -> Stored:
+    return start.candidate if isinstance(start, Certificate) else start

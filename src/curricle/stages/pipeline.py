@@ -1,0 +1,81 @@
+"""Builds the pipeline of a stage from its description, so that twenty stages read like one.
+
+``prepare -> train -> evaluate -> judge`` live in a namespace named after the stage; the gate stands
+outside it, and is the only writer of ``<stage>_checkpoint``, which is all that the next stage reads.
+"""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from curricle.stages.nodes import evaluate_node, gate_node, judge_node, train_node
+from curricle.stages.spec import StageSpec
+
+HELDOUT = "corpus_packed"
+"""The dataset whose held-out part the foundation metrics are measured on, after every stage."""
+
+
+def stage_pipeline(spec: StageSpec) -> Pipeline:
+    """Return the pipeline of one stage, its gate included."""
+    name, policy = spec.name, f"params:gates.{spec.name}"
+    candidate, report, metrics = f"{name}_candidate", f"{name}_gate_report", f"{name}_metrics"
+    data = spec.data or spec.prepare.output
+    parent = {"parent": f"{spec.parent}_checkpoint"} if spec.parent else {}
+    start = f"{spec.parent}_checkpoint" if spec.parent else spec.prepare.output
+
+    body = [
+        Node(
+            spec.prepare.func,
+            {**spec.prepare.inputs, "parameters": "params:prepare", "run": "params:run"},
+            spec.prepare.output,
+            name="prepare",
+        ),
+        Node(
+            train_node(spec),
+            {"start": start, "data": data, "parameters": "params:train", "run": "params:run"}
+            | spec.inputs,
+            candidate,
+            name="train",
+        ),
+        Node(
+            evaluate_node(spec),
+            {
+                "candidate": candidate,
+                "data": data,
+                "heldout": HELDOUT,
+                "parameters": "params:evaluate",
+                "run": "params:run",
+                **parent,
+            },
+            metrics,
+            name="evaluate",
+        ),
+        Node(
+            judge_node(spec),
+            {"candidate": candidate, "metrics": metrics, "policy": policy, **parent},
+            report,
+            name="judge",
+            tags="gate",
+        ),
+    ]
+    made_here = {spec.prepare.output, candidate, metrics, report}
+    read = {
+        dataset
+        for dataset in (*spec.prepare.inputs.values(), data, start, *spec.inputs.values(), HELDOUT)
+        if dataset not in made_here and not dataset.startswith("params:")
+    }
+    namespaced = Pipeline(
+        body,
+        namespace=name,
+        inputs={*read, *parent.values()},
+        outputs={candidate, metrics, report},
+        parameters={"params:run", policy},
+    )
+    gate = Node(
+        gate_node(spec),
+        {"candidate": candidate, "report": report, "policy": policy, **parent},
+        f"{name}_checkpoint",
+        name=f"gate_{name}",
+        tags="gate",
+    )
+    return Pipeline([namespaced, gate], tags=name)

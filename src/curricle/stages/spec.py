@@ -1,0 +1,56 @@
+"""A training stage, described as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from curricle.config.training import OptimizerParameters
+from curricle.stages.metrics import metric_names
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """The first node of a stage.
+
+    Attributes:
+        func: the node function; it also receives ``parameters`` (``<stage>.prepare``) and ``run``.
+        inputs: its further inputs: argument name to dataset name.
+        output: the dataset that it makes, inside the stage's namespace.
+    """
+
+    func: Callable[..., Any]
+    inputs: dict[str, str] = field(default_factory=dict)
+    output: str = "data"
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What tells one training stage from another.
+
+    Attributes:
+        name: flat, underscored and unique over all pipelines.
+        job: the engine's job that trains it, a key of ``curricle.launch.job.JOB_KINDS``.
+        parameters: the model that validates ``<name>.train``.
+        metrics: metric groups that its candidate is measured by.
+        prepare: what makes the stage's data.
+        parent: the stage whose checkpoint it starts from. The first stage has none and starts
+            from the model that its ``prepare`` makes.
+        data: the dataset that it trains on, when that is not what ``prepare`` makes.
+        inputs: further stored inputs of its training job: name to dataset name.
+    """
+
+    name: str
+    job: str
+    parameters: type[OptimizerParameters]
+    metrics: tuple[str, ...]
+    prepare: Prepare
+    parent: str | None = None
+    data: str | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics that its gate may name."""
+        return metric_names(self.metrics)
