@@ -135,7 +135,8 @@ def row_document(
 
 def row_key(row: dict[str, Any], source: SourceParameters, default: str) -> str:
     """What decides a row's side of the split: its group where one is named, else its place."""
-    return str(row[source.group_field]) if row.get(source.group_field or "") else default
+    group = row.get(source.group_field) if source.group_field else None
+    return default if group is None else str(group)
 
 
 def _root(source: SourceParameters) -> Path:
@@ -215,7 +216,7 @@ def _open_parquet(file: Path, source: SourceParameters) -> Any:
 def _parquet(file: Path, source: SourceParameters) -> Iterator[tuple[int, dict[str, Any]]]:
     table = _open_parquet(file, source)
     columns = [source.text_field]
-    if source.group_field in table.schema_arrow.names:
+    if source.group_field and source.group_field in table.schema_arrow.names:
         columns.append(source.group_field)
     number = 0
     for batch in table.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=columns):
