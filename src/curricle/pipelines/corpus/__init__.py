@@ -1,0 +1,1 @@
+"""Corpus: ingest, clean, tokenizer, packed arrays per context length."""
