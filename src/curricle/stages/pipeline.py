@@ -19,15 +19,16 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
     """Return the pipeline of one stage, its gate included."""
     name, policy = spec.name, f"params:gates.{spec.name}"
     candidate, report, metrics = f"{name}_candidate", f"{name}_gate_report", f"{name}_metrics"
-    data = spec.data or spec.prepare.output
+    prepared = f"{name}_{spec.prepare.output}"
+    data = spec.data or prepared
     parent = {"parent": f"{spec.parent}_checkpoint"} if spec.parent else {}
-    start = f"{spec.parent}_checkpoint" if spec.parent else spec.prepare.output
+    start = parent.get("parent", prepared)
 
     body = [
         Node(
             spec.prepare.func,
             {**spec.prepare.inputs, "parameters": "params:prepare", "run": "params:run"},
-            spec.prepare.output,
+            prepared,
             name="prepare",
         ),
         Node(
@@ -58,17 +59,13 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
             tags="gate",
         ),
     ]
-    made_here = {spec.prepare.output, candidate, metrics, report}
-    read = {
-        dataset
-        for dataset in (*spec.prepare.inputs.values(), data, start, *spec.inputs.values(), HELDOUT)
-        if dataset not in made_here and not dataset.startswith("params:")
-    }
+    made = {prepared, candidate, metrics, report}
+    read = {*spec.prepare.inputs.values(), data, start, *spec.inputs.values(), HELDOUT}
     namespaced = Pipeline(
         body,
         namespace=name,
-        inputs={*read, *parent.values()},
-        outputs={candidate, metrics, report},
+        inputs=read - made,
+        outputs=made,
         parameters={"params:run", policy},
     )
     gate = Node(

@@ -1,0 +1,89 @@
+"""The nodes of the corpus: each obtains one stored result from its builder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from curricle.checkpoints.store import Stored
+from curricle.config.base import RunSettings
+from curricle.config.corpus import (
+    CleanParameters,
+    IngestParameters,
+    PackParameters,
+    SourceParameters,
+    TokenizerParameters,
+)
+from curricle.stages.build import obtain_by_builder, read_report
+
+
+def ingest_documents(parameters: IngestParameters, run: RunSettings) -> Stored:
+    """Read every source, split by file."""
+    from curricle.pipelines.corpus.sources import ingest
+
+    return obtain_by_builder(
+        run, "corpus.ingest", lambda folder: ingest(folder, parameters), revision=1,
+        parameters=parameters,
+        outside={"sources": [source_state(source) for source in parameters.sources]},
+    )  # fmt: skip
+
+
+def clean_documents(documents: Stored, parameters: CleanParameters, run: RunSettings) -> Stored:
+    """Filter, remove duplicates, decontaminate against the held-out side."""
+    from curricle.pipelines.corpus.cleaning import clean
+
+    return obtain_by_builder(
+        run, "corpus.clean", lambda folder: clean(folder, documents.path, parameters), revision=1,
+        parameters=parameters, inputs={"documents": documents},
+    )  # fmt: skip
+
+
+def train_corpus_tokenizer(
+    documents: Stored, parameters: TokenizerParameters, run: RunSettings
+) -> Stored:
+    """Train the byte-level BPE."""
+    from curricle.pipelines.corpus.tokenizer import train_tokenizer
+
+    return obtain_by_builder(
+        run, "corpus.tokenizer", lambda folder: train_tokenizer(folder, documents.path, parameters),
+        revision=1, parameters=parameters, inputs={"documents": documents},
+    )  # fmt: skip
+
+
+def pack_documents(
+    documents: Stored, tokenizer: Stored, parameters: PackParameters, run: RunSettings
+) -> Stored:
+    """Pack documents into rows, one array per context length."""
+    from curricle.pipelines.corpus.packing import pack
+
+    return obtain_by_builder(
+        run, "corpus.pack",
+        lambda folder: pack(folder, documents.path, tokenizer.path, parameters), revision=1,
+        parameters=parameters, inputs={"documents": documents, "tokenizer": tokenizer},
+    )  # fmt: skip
+
+
+def summarise_corpus(packed: Stored) -> pd.DataFrame:
+    """Return one row per packed array: documents, tokens, rows, fill."""
+    report = read_report(packed)
+    arrays = {name: counts for name, counts in report.items() if isinstance(counts, dict)}
+    return pd.DataFrame.from_dict(arrays, orient="index").rename_axis("array").reset_index()
+
+
+def source_state(source: SourceParameters) -> dict[str, Any]:
+    """Describe what a source holds now, so that a changed file is a changed corpus.
+
+    Files are told apart by path, size and time of change, as build tools do; a hub dataset by its
+    revision, which its parameters already hold.
+    """
+    if source.kind == "python_distribution":
+        return {"python": sys.version}
+    if not source.is_local:
+        return {}
+    root = Path(source.path or ".").expanduser()
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    return {"files": [[p.relative_to(root).as_posix(), p.stat().st_size, p.stat().st_mtime_ns]
+                      for p in files]}  # fmt: skip

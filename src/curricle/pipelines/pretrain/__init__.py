@@ -1,0 +1,1 @@
+"""Pretraining: an untrained model, then a curriculum of context lengths."""

@@ -1,0 +1,24 @@
+"""Pretraining, as data."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline
+
+from curricle.config.training import PretrainParameters
+from curricle.pipelines.pretrain.nodes import initialise_model
+from curricle.stages.pipeline import HELDOUT, stage_pipeline
+from curricle.stages.spec import Prepare, StageSpec
+
+PRETRAIN = StageSpec(
+    name="pretrain",
+    job="pretrain",
+    parameters=PretrainParameters,
+    metrics=("language",),
+    prepare=Prepare(initialise_model, {"tokenizer": "corpus_tokenizer"}, output="initial"),
+    data=HELDOUT,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pretraining stage."""
+    return stage_pipeline(PRETRAIN)
