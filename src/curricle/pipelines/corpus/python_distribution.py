@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from curricle.pipelines.corpus.documents import Document, seeded_hash
+from curricle.pipelines.corpus.documents import Document, in_seeded_order
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def python_groups(
     ]
     topics = _topics()
     names = [name for name in paths if name != _TOPICS] + list(topics)
-    for name in sorted(names, key=lambda name: (seeded_hash(name, seed), name)):
+    for name in in_seeded_order(names, seed):
         if name in topics:
             yield [_document(name, "", "prose", topics[name])]
         else:
