@@ -131,6 +131,13 @@ def test_ngrams_ignore_case_punctuation_and_numbers() -> None:
     assert not np.array_equal(ngram_hashes("the sat cat on mat 7", 3), plain)
 
 
+def test_documents_without_words_pass_through_every_step(documents: Path, output: Path) -> None:
+    drawing = "".join(chr(0x2500 + number) for number in range(80))
+    write_jsonl(documents / "train.jsonl", [document("drawing", drawing)])
+    run(documents, output)
+    assert ids(output) == {"drawing"}
+
+
 def test_a_text_shorter_than_an_ngram_is_one_run() -> None:
     assert len(ngram_hashes("two words", 13)) == 1
     assert len(ngram_hashes("... --- ...", 13)) == 0

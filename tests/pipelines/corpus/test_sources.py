@@ -9,6 +9,7 @@ from corpus_files import contents, folder_source, read_jsonl, write_jsonl
 
 from curricle.config.corpus import IngestParameters, SourceParameters
 from curricle.errors import ConfigError, DataError
+from curricle.pipelines.corpus.identity import source_identities
 from curricle.pipelines.corpus.python_distribution import docstrings
 from curricle.pipelines.corpus.sources import ingest
 
@@ -226,3 +227,20 @@ def test_empty_source_files_are_counted_not_refused(project: Path, output: Path)
 def test_a_side_that_stays_empty_is_an_error(project: Path, output: Path) -> None:
     with pytest.raises(DataError, match=r"the heldout side is empty at heldout_share 1e-06"):
         ingest(output, parameters(folder_source(project), heldout_share=1e-6))
+
+
+def test_the_identity_of_sources_changes_with_what_is_in_them(project: Path) -> None:
+    wanted = parameters(
+        folder_source(project),
+        SourceParameters(kind="python_distribution"),
+        SourceParameters(kind="hub", path="someone/corpus", revision="1234"),
+    )
+    first = source_identities(wanted)
+    assert source_identities(wanted) == first
+    assert first[2] == "someone/corpus@1234"
+    (project / "ignored.log").write_text("not in the patterns")
+    assert source_identities(wanted) == first
+    (project / "README.md").write_text("# A Project\n")
+    changed = source_identities(wanted)
+    assert changed[0] != first[0]
+    assert changed[1:] == first[1:]

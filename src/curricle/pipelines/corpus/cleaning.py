@@ -134,7 +134,8 @@ def _deduplicate(
     filtered = work / f"{side}.filtered.jsonl"
 
     def unique() -> Iterator["Record"]:
-        for document, is_first in zip(read_documents(filtered), first, strict=True):
+        documents = tqdm(read_documents(filtered), desc=f"deduplicate {side}", disable=None)
+        for document, is_first in zip(documents, first, strict=True):
             if is_first:
                 yield _record(document)
 
