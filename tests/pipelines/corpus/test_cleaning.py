@@ -115,6 +115,17 @@ def test_a_held_out_document_inside_a_large_train_document_goes(
     assert report["heldout_ngrams_in_train"] == 48
 
 
+def test_what_other_stages_are_measured_by_is_not_learned_from(
+    documents: Path, output: Path
+) -> None:
+    other = write_jsonl(documents / "other.jsonl", [document("task", text(1))])
+    add(documents, document("leak", text(1)))
+    clean(output, documents, CleanParameters(), [other])
+    assert "leak" not in ids(output)
+    assert len(ids(output)) == 60
+    assert len(ids(output, "heldout")) == 6
+
+
 def test_a_shared_sentence_is_no_contamination(documents: Path, output: Path) -> None:
     licence = text(9, 20)
     add(documents, document("held", f"{licence} {text(1)}"), side="heldout")
