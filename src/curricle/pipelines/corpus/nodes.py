@@ -67,4 +67,3 @@ def summarise_corpus(packed: Stored) -> pd.DataFrame:
     report = read_report(packed)
     arrays = {name: counts for name, counts in report.items() if isinstance(counts, dict)}
     return pd.DataFrame.from_dict(arrays, orient="index").rename_axis("array").reset_index()
-

@@ -1,2 +1,5 @@
 from kedro.pipeline import Pipeline
-def create_pipeline(): return Pipeline([])
+
+
+def create_pipeline():
+    return Pipeline([])
