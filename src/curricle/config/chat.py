@@ -55,6 +55,9 @@ class ChatParameters(DocumentedParameters):
 class PairParameters(DocumentedParameters):
     """Preference pairs for DPO.
 
+    A pair is read whole, prompt and answer, by the model and by its reference, so functions are
+    shorter here.
+
     Attributes:
         dataset: pairs of your own instead of functions and their mutants: rows of ``prompt``,
             ``chosen`` and ``rejected``, each a text or a list of messages.
@@ -66,6 +69,7 @@ class PairParameters(DocumentedParameters):
         refusal_share: share of the training pairs that are requests.
     """
 
+    max_function_chars: int = Field(default=700, ge=40)
     dataset: str | None = None
     heldout_share: float = Field(default=0.05, gt=0, lt=1)
     max_train_pairs: int = Field(default=1200, ge=1)

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MIN_DOCSTRING_CHARS = 10
 REQUESTS_NAME = "requests_heldout.jsonl"
+REQUEST_SOURCE = "requests.yml:"
+"""The source of a request's row is this and the request's id."""
 
 
 def build_chat(folder: Path, documents: Path, parameters: ChatParameters) -> dict[str, Any]:
@@ -186,7 +188,7 @@ def _request_rows(requests: RequestSplit, others: int, share: float) -> list[Row
                 {
                     "messages": [{"role": "user", "content": request.prompt}, reply(request.reply)],
                     "task": task,
-                    "source": f"requests.yml:{request.id}",
+                    "source": REQUEST_SOURCE + request.id,
                 }
             )
     return rows
