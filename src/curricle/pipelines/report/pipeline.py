@@ -1,5 +1,5 @@
 from kedro.pipeline import Pipeline
 
 
-def create_pipeline():
+def create_pipeline() -> Pipeline:
     return Pipeline([])
