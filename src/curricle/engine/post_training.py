@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast as Tokenizer
-from trl import DPOConfig, SFTConfig, pack_dataset
+from trl import DPOConfig, SFTConfig
 
 from curricle.config.training import DpoParameters, SftParameters
+from curricle.engine.fitting import fit_rows
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
 from curricle.engine.rendering import (
     Messages,
+    Rendered,
     attach_chat_template,
     keep_short,
     render_file,
@@ -95,13 +97,8 @@ def packed_conversations(
             f"{job.step}: none of {dropped} conversations has at most max_length="
             f"{parameters.max_length} tokens. Raise {job.step}.max_length."
         )
-    conversations = Dataset.from_dict(
-        {
-            "input_ids": [s.input_ids.tolist() for s in samples],
-            "labels": [np.where(s.assistant_mask, s.input_ids, IGNORED).tolist() for s in samples],
-        }
-    )
-    packed = pack_dataset(conversations, parameters.max_length, strategy="bfd")
+    groups = fit_rows([len(sample) for sample in samples], parameters.max_length)
+    packed = [_packed_row([samples[index] for index in group]) for group in groups]
     tokens = sum(len(s) for s in samples)
     trained = sum(int(s.assistant_mask.sum()) for s in samples)
     if trained in (0, tokens):
@@ -117,8 +114,7 @@ def packed_conversations(
         "assistant_token_share": round(trained / tokens, 4),
     }
     replayed = _replay_rows(tokenizer, job, parameters, len(packed))
-    rows = list(packed) + replayed
-    return Dataset.from_list(rows), {**recorded, "replayed_rows": len(replayed)}
+    return Dataset.from_list([*packed, *replayed]), {**recorded, "replayed_rows": len(replayed)}
 
 
 @dataclass(frozen=True)
@@ -212,6 +208,15 @@ def preference_pairs(
 def write_curve(folder: Path, curve: list[dict[str, float]]) -> None:
     """Write the training curve beside the checkpoint, a JSON object per step."""
     (folder / CURVE_NAME).write_text("".join(json.dumps(point) + "\n" for point in curve))
+
+
+def _packed_row(samples: list[Rendered]) -> dict[str, list[int]]:
+    labels = [np.where(s.assistant_mask, s.input_ids, IGNORED) for s in samples]
+    return {
+        "input_ids": np.concatenate([s.input_ids for s in samples]).tolist(),
+        "labels": np.concatenate(labels).tolist(),
+        "seq_lengths": [len(s) for s in samples],
+    }
 
 
 def _pair_length(tokenizer: Tokenizer, row: dict[str, Messages], answer: str) -> int:
