@@ -24,6 +24,8 @@ class RunSettings(Parameters):
         checkpoint_every_s: seconds between two trainer checkpoints.
         keep_checkpoints: how many valid trainer checkpoints stay.
         threads: CPU threads; ``None`` takes what the operating system grants the process.
+        tracking: where curves also go while they grow. Weights & Biases stays offline unless
+            ``WANDB_MODE`` says otherwise.
     """
 
     store: Path
@@ -31,3 +33,4 @@ class RunSettings(Parameters):
     checkpoint_every_s: float = Field(default=30.0, gt=0)
     keep_checkpoints: int = Field(default=2, ge=1)
     threads: int | None = Field(default=None, ge=1)
+    tracking: Literal["none", "wandb", "mlflow"] = "none"

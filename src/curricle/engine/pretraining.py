@@ -32,6 +32,7 @@ from curricle.engine.recovery import (
     seal_checkpoint,
 )
 from curricle.engine.schedule import build_optimizer, learning_rate_share
+from curricle.engine.tracking import tracked
 from curricle.errors import ConfigError, DataError, Interrupted
 from curricle.launch.job import Job, JobResult
 from curricle.launch.signals import stop_on_signal
@@ -194,12 +195,13 @@ class _Pretrainer:
         tokens = 0
         progress = tqdm(total=self.steps, initial=done, desc=self.job.step, unit="step",
                         disable=None)  # fmt: skip
-        with stop_on_signal() as stop, progress:
+        with stop_on_signal() as stop, tracked(self.job) as tracker, progress:
             for step, (stage, rows) in enumerate(self._plan()):
                 if step < done:
                     continue
                 point = self._step(step, stage, rows, micro_batch * longest // stage.seq_length)
                 self.curve.append(point)
+                tracker.log(point)
                 tokens += int(point["tokens"])
                 progress.update()
                 progress.set_postfix(loss=f"{point['loss']:.3f}", context=stage.seq_length)

@@ -37,6 +37,7 @@ from curricle.engine.recovery import (
     seal_checkpoint,
 )
 from curricle.engine.schedule import build_optimizer, learning_rate_share
+from curricle.engine.tracking import Tracker, tracked
 from curricle.errors import Interrupted
 from curricle.launch.job import Job
 from curricle.launch.signals import StopRequest, stop_on_signal
@@ -191,9 +192,10 @@ def train(
         checkpoint = newest_valid_checkpoint(job.resume)
         started = time.monotonic()
         try:
-            with stop_on_signal() as stop:
+            with stop_on_signal() as stop, tracked(job) as tracker:
                 _quiet(trainer)
                 trainer.add_callback(_Guard(job, stop))
+                trainer.add_callback(_Tracking(tracker))
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             break
         except (RuntimeError, MemoryError) as error:
@@ -220,6 +222,21 @@ def _quiet(trainer: Trainer) -> None:
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(_Bar())
+
+
+class _Tracking(TrainerCallback):
+    """Passes the curve on to the tracker."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, float] | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        if logs and "loss" in logs:
+            point = {"step": state.global_step, **logs}
+            self._tracker.log({key: point[key] for key in _CURVE_KEYS if key in point})
 
 
 class _Bar(TrainerCallback):

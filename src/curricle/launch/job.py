@@ -56,6 +56,8 @@ class Job(BaseModel):
         checkpoint_every_s: seconds between trainer checkpoints.
         keep_checkpoints: how many valid ones stay.
         threads: CPU threads, or ``None``.
+        tracking: ``none``, ``wandb`` or ``mlflow``.
+        tracking_folder: where a tracker keeps its own files.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +72,8 @@ class Job(BaseModel):
     checkpoint_every_s: float = 30.0
     keep_checkpoints: int = 2
     threads: int | None = None
+    tracking: str = "none"
+    tracking_folder: Path = Path()
 
 
 class JobResult(BaseModel):

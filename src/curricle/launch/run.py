@@ -80,6 +80,8 @@ def obtain_by_job(
             checkpoint_every_s=run.checkpoint_every_s,
             keep_checkpoints=run.keep_checkpoints,
             threads=run.threads,
+            tracking=run.tracking,
+            tracking_folder=run.store.parent / "tracking",
         )
         started = time.monotonic()
         done = run_job(job, run)
