@@ -65,10 +65,16 @@ def ends_clearly(callback: Callable[..., Any]) -> Callable[..., Any]:
             ending = clear_ending(error)
             if ending is None:
                 raise
-            click.secho(ending.message, fg="red" if ending.status == FAILED else None, err=True)
+            message = with_environment(ending.message, kwargs.get("env"))
+            click.secho(message, fg="red" if ending.status == FAILED else None, err=True)
             sys.exit(ending.status)
 
     return wrapped
+
+
+def with_environment(message: str, env: str | None) -> str:
+    """Return the message with the commands that it names run in the same environment."""
+    return re.sub(r"\bkedro run(?= )", f"kedro run --env {env}", message) if env else message
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

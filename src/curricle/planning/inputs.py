@@ -11,27 +11,37 @@ from kedro.pipeline import Pipeline
 def missing_inputs(
     pipeline: Pipeline, catalog: Any, pipelines: Mapping[str, Pipeline]
 ) -> Iterator[str]:
-    """Yield a message for each free input that does not exist, naming the pipeline that makes it.
+    """Yield a message for the free inputs that do not exist, naming the pipeline that makes them.
 
     Raises:
         StoreError: one is there but was edited, or what it names is gone; the dataset's own words.
     """
+    missing: dict[str, list[str]] = {}
     for name in sorted(pipeline.inputs()):
         if _is_parameter(name) or catalog.exists(name):
             continue
-        makers = [
-            key for key, made in pipelines.items() if name in made.all_outputs() and key[:2] != "__"
-        ]
-        if not makers:
-            yield f"{name} is missing, and no pipeline makes it. Put it where the catalog says."
-            continue
         if _is_on_disk(catalog, name):
             catalog[name].load()  # it knows better than we do what is wrong with it
-        maker = min(makers, key=lambda key: len(pipelines[key].nodes))
-        yield (
-            f"{name} is missing: the pipeline {maker} makes it. Run it first: "
-            f"kedro run --pipelines {maker}"
-        )
+        missing.setdefault(_maker(name, pipelines), []).append(name)
+    for maker, names in missing.items():
+        are = "is" if len(names) == 1 else "are"
+        if maker:
+            yield (
+                f"{', '.join(names)} {are} missing: the pipeline {maker} makes "
+                f"{'it' if len(names) == 1 else 'them'}. Run it first: "
+                f"kedro run --pipelines {maker}"
+            )
+        else:
+            yield (
+                f"{', '.join(names)} {are} missing, and no pipeline makes them. Put them where "
+                f"the catalog says."
+            )
+
+
+def _maker(name: str, pipelines: Mapping[str, Pipeline]) -> str:
+    """Return the smallest registered pipeline that makes a dataset, or nothing."""
+    makers = [key for key, made in pipelines.items() if name in made.all_outputs()]
+    return min(makers, key=lambda key: len(pipelines[key].nodes), default="")
 
 
 def _is_on_disk(catalog: Any, name: str) -> bool:

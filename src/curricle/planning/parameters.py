@@ -70,9 +70,11 @@ def _unread(node: Mapping[str, Any], wanted: set[str], prefix: str = "") -> Iter
                 yield f"{path} is {value!r}, not a block; known in it: {', '.join(sorted(below))}."
             continue
         siblings = {
-            name.removeprefix(prefix).split(".")[0] for name in wanted if name.startswith(prefix)
+            prefix + name.removeprefix(prefix).split(".")[0]
+            for name in wanted
+            if name.startswith(prefix)
         }
-        yield f"{path} is read by nothing; {did_you_mean(str(key), siblings)}"
+        yield f"{path} is read by nothing; {did_you_mean(path, siblings)}"
 
 
 def _invalid(parameters: Mapping[str, Any], types: Mapping[str, Any]) -> Iterator[str]:

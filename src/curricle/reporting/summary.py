@@ -43,9 +43,21 @@ def summary_table(states: tuple[StageState, ...]) -> Table:
             Text(state.status, style=STYLES[state.status]),
             _judged(state),
             "" if seconds is None else f"{seconds:.0f}",
-            state.certificate.hash[:12] if state.certificate else "",
+            certificate_note(state),
         )
     return table
+
+
+def certificate_note(state: StageState) -> str:
+    """Return the certificate in force, and whether it is of something earlier."""
+    if state.certificate is None:
+        return ""
+    name = state.certificate.hash[:12]
+    if state.status == "certified":
+        return name
+    if state.candidate and state.certificate.candidate.digest == state.candidate.digest:
+        return f"{name} (by an earlier policy)"
+    return f"{name} (of an older candidate)"
 
 
 def check_bound(check: dict[str, Any]) -> str:
