@@ -69,9 +69,7 @@ def _table(plans: tuple[StagePlan, ...], verdicts: Mapping[str, Verdict]) -> Tab
             human(plan.memory_bytes),
             human(plan.disk_bytes),
             verdicts.get(f"{plan.stage}.train", ""),
-            {"reused": "open", "closed": "closed"}.get(
-                verdicts.get(f"gate_{plan.stage}", ""), ""
-            ),
+            {"reused": "open", "closed": "closed"}.get(verdicts.get(f"gate_{plan.stage}", ""), ""),
         )
     return table
 

@@ -45,7 +45,8 @@ def opened(
     """Open the project in an environment."""
     plain_lines_unless_terminal()
     path = metadata.project_path
-    with KedroSession.create(path, save_on_close=False, env=env, runtime_params=params) as session:
+    session = KedroSession.create(path, save_on_close=False, env=env, runtime_params=params)
+    with session:
         catalog = session.load_context().catalog
         yield Project(path, catalog, plain_parameters(catalog))
 

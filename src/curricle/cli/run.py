@@ -29,7 +29,7 @@ def _with_either_option(callback: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*, pipeline: str | None, pipelines: list[str], **options: Any) -> Any:
         plain_lines_unless_terminal()
         if pipeline and not pipelines:
-            pipeline, pipelines = None, [pipeline]
+            pipelines, pipeline = [pipeline], None
         return callback(pipeline=pipeline, pipelines=pipelines, **options)
 
     return wrapped

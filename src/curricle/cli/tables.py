@@ -40,9 +40,7 @@ def gates_table(gates: tuple[GateState, ...]) -> Table:
 
 def lineage_table(links: tuple[Link, ...]) -> Table:
     """Return a line a certificate, the root first."""
-    table = _table(
-        "stage", "certificate", "candidate", "fingerprint", "parent", "files", "verdict"
-    )
+    table = _table("stage", "certificate", "candidate", "fingerprint", "parent", "files", "verdict")
     for link in links:
         certificate = link.certificate
         table.add_row(

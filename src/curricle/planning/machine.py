@@ -119,9 +119,7 @@ def human(size: float) -> str:
 
 def _data_folders(catalog: Any, plans: tuple[StagePlan, ...]) -> set[Path]:
     """Return the folders of the planned stages' certificates and gate reports."""
-    names = [
-        f"{plan.stage}_{kind}" for plan in plans for kind in ("checkpoint", "gate_report")
-    ]
+    names = [f"{plan.stage}_{kind}" for plan in plans for kind in ("checkpoint", "gate_report")]
     folders = set()
     for name in names:
         dataset = catalog.get(name)

@@ -72,7 +72,8 @@ def count_parameters(fields: Mapping[str, Any]) -> int:
 
     With hidden ``h``, intermediate ``i``, head width ``d``, ``a`` heads, ``k`` key-value heads and
     vocabulary ``V``, each of the ``L`` layers has ``2 h a d + 2 h k d`` in attention, ``3 h i`` in
-    its gated MLP and ``2 h`` in norms; embeddings are ``V h``, twice when untied; a last norm ``h``.
+    its gated MLP and ``2 h`` in norms; embeddings are ``V h``, twice when untied, and a last norm
+    has ``h``.
     """
     hidden, layers = fields["hidden_size"], fields["num_hidden_layers"]
     heads = fields["num_attention_heads"]

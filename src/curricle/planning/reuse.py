@@ -59,7 +59,9 @@ def precision_is_known(parameters: dict[str, Any]) -> bool:
 
     Measuring imports torch, which a plan never does.
     """
-    record = Path(parameters["run"]["store"]) / "machines" / f"{hash_value(machine_kind())[:16]}.json"
+    record = (
+        Path(parameters["run"]["store"]) / "machines" / f"{hash_value(machine_kind())[:16]}.json"
+    )
     return record.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,6 @@ def context_changes(points: list[dict[str, Any]]) -> list[tuple[int, int]]:
     """Return the steps at which the context length changes, with the new length in tokens."""
     return [
         (after["step"], after["seq_length"])
-        for before, after in zip(points, points[1:], strict=False)
+        for before, after in pairwise(points)
         if before.get("seq_length") != after.get("seq_length")
     ]

@@ -26,9 +26,7 @@ class GateState:
     note: str
 
 
-def gate_states(
-    states: tuple[StageState, ...], gates: Mapping[str, Any]
-) -> tuple[GateState, ...]:
+def gate_states(states: tuple[StageState, ...], gates: Mapping[str, Any]) -> tuple[GateState, ...]:
     """Return every gate.
 
     Args:
