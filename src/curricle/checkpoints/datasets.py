@@ -48,8 +48,10 @@ class StoredDataset(AbstractDataset[Stored, Stored]):
         """Return the handle.
 
         Raises:
-            StoreError: the stored folder is gone or was replaced by another result.
+            StoreError: it was never saved, or the stored folder is gone or was replaced.
         """
+        if not self._path.exists():
+            raise StoreError(never_made(self._path))
         stored = stored_from_json(json.loads(self._path.read_text()), self._path.parent)
         if not _is_whole(stored):
             raise StoreError(
@@ -106,8 +108,10 @@ class CertificateDataset(AbstractDataset[Certificate, Certificate]):
         """Return the current certificate.
 
         Raises:
-            StoreError: it was edited, or what it certifies is gone.
+            StoreError: no gate wrote it yet, it was edited, or what it certifies is gone.
         """
+        if not self._path.exists():
+            raise StoreError(never_made(self._path))
         certificate = read_certificate(self._path)
         if not _is_whole(certificate.candidate):
             raise StoreError(
@@ -150,6 +154,12 @@ def read_certificate(path: Path) -> Certificate:
             f"{path} is not a certificate as a gate wrote it: {error}. Judge the stage again: "
             f"`kedro run --pipelines {path.stem.removesuffix('_checkpoint')} --tags gate`."
         ) from error
+
+
+def never_made(path: Path) -> str:
+    """Say what makes a handle or certificate that does not exist yet."""
+    stage = path.stem.rpartition("_")[0]
+    return f"{path} does not exist yet. Make it: `kedro run --pipelines {stage}`."
 
 
 def _is_whole(stored: Stored) -> bool:

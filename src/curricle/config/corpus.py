@@ -77,7 +77,7 @@ class SourceParameters(_Parameters):
     def is_local(self) -> bool:
         """Whether `path` is a place on this machine."""
         path = self.path or ""
-        return path.startswith((".", "/", "~")) or Path(path).exists()
+        return path.startswith((".", "/", "~")) or (bool(path) and Path(path).exists())
 
     @model_validator(mode="after")
     def _check(self) -> "SourceParameters":

@@ -24,7 +24,7 @@ class ModelConfig(Parameters):
     """
 
     architecture: str
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
 
 

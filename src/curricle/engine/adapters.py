@@ -28,7 +28,8 @@ def lora_job(job: Job) -> JobResult:
 
     def make_trainer(micro_batch: int) -> PackedSFTTrainer:
         return sft_trainer(
-            job, parameters, load_model(job.inputs["start"]), tokenizer, rows, micro_batch,
+            job, parameters, load_model(job.inputs["start"]), tokenizer, rows,
+            micro_batch=micro_batch,
             peft_config=apply_lora_config(parameters),
         )  # fmt: skip
 

@@ -16,19 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from curricle.config.training import EvaluateParameters
 from curricle.engine.adapters import ADAPTER_FOLDER, merge_logit_difference
 from curricle.engine.generation import greedy_answers
 from curricle.engine.hardware import device
-from curricle.engine.models import Tokenizer, load_model, load_tokenizer
+from curricle.engine.models import load_model, load_tokenizer
 from curricle.engine.objectives import labelled_logits
-from curricle.engine.post_training import IGNORED, PackedRows
+from curricle.engine.post_training import PackedRows
 from curricle.engine.precision import autocast
+from curricle.engine.pretraining import open_packed
 from curricle.engine.rendering import Rendered, attach_chat_template, read_rows, render
 from curricle.errors import DataError
 from curricle.launch.job import Job, JobResult
-from curricle.pipelines.corpus.packing import PackedArray
+from curricle.pipelines.corpus.packed import IGNORED
 from curricle.pipelines.sft.requests import is_answer, is_refusal
 
 Metrics = dict[str, float]
@@ -76,8 +78,7 @@ def evaluate_job(job: Job) -> JobResult:
 def measure_language(subject: Subject) -> Metrics:
     """Perplexity (e to the mean nats per token) and next-token accuracy on held-out documents."""
     path = _one(subject.job.inputs["heldout"], "heldout_*.npy")
-    tokenizer = subject.tokenizer
-    packed = PackedArray.open(path, eos_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
+    packed = open_packed(path, subject.tokenizer)
     rows = np.arange(min(len(packed), subject.parameters.max_rows))
 
     def batches() -> Iterator[dict[str, torch.Tensor]]:
@@ -260,7 +261,7 @@ def _answer_log_probs(
         logits, labels = labelled_logits(model, {k: v.to(device()) for k, v in batch.items()})
         chosen = torch.log_softmax(logits, -1).gather(1, labels[:, None])[:, 0]
         counts = (batch["labels"][:, 1:] != IGNORED).sum(1)
-        sums = [float(piece.sum()) for piece in chosen.split(counts.tolist())]
+        sums = [float(piece.sum()) for piece in torch.split(chosen, counts.tolist())]
         results[part] = np.stack([sums, counts.numpy()], axis=1)
     return results
 

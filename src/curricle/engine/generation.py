@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from curricle.engine.hardware import device
-from curricle.engine.models import Tokenizer
 from curricle.engine.rendering import Messages, render_prompt
 
 

@@ -6,6 +6,8 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from curricle.pipelines.corpus.packed import IGNORED
+
 
 def labelled_logits(
     model: PreTrainedModel, batch: dict[str, torch.Tensor]
@@ -18,7 +20,7 @@ def labelled_logits(
 
     Args:
         model: a causal language model.
-        batch: ``input_ids``, ``labels`` (-100 for none) and optionally ``position_ids`` or
+        batch: ``input_ids``, ``labels`` (``IGNORED`` for none) and optionally ``position_ids`` or
             ``attention_mask``, each (batch, seq).
 
     Returns:
@@ -27,7 +29,7 @@ def labelled_logits(
     inputs = {k: v for k, v in batch.items() if k != "labels"}
     hidden = model.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1]
     labels = batch["labels"][:, 1:]
-    mask = labels != -100
+    mask = labels != IGNORED
     head = model.get_output_embeddings()
     return head(hidden[mask]).float(), labels[mask]
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from transformers import PreTrainedTokenizerFast as Tokenizer
 from trl import DPOConfig, SFTConfig, pack_dataset
 
 from curricle.config.training import DpoParameters, SftParameters
-from curricle.engine.models import Tokenizer, load_model, load_tokenizer, save_checkpoint
-from curricle.engine.pretraining import CURVE_NAME
+from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
+from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
 from curricle.engine.rendering import (
     Messages,
     attach_chat_template,
@@ -28,11 +29,9 @@ from curricle.engine.rendering import (
 from curricle.engine.trainers import PackedSFTTrainer, PairDPOTrainer, train, trainer_arguments
 from curricle.errors import ConfigError, DataError
 from curricle.launch.job import Job, JobResult
-from curricle.pipelines.corpus.packing import PackedArray
+from curricle.pipelines.corpus.packed import IGNORED
 
 logger = logging.getLogger(__name__)
-
-IGNORED = -100
 
 
 def sft_job(job: Job) -> JobResult:
@@ -44,7 +43,7 @@ def sft_job(job: Job) -> JobResult:
 
     def make_trainer(micro_batch: int) -> PackedSFTTrainer:
         return sft_trainer(job, parameters, load_model(job.inputs["start"]), tokenizer, rows,
-                           micro_batch)  # fmt: skip
+                           micro_batch=micro_batch)  # fmt: skip
 
     trainer, curve, measured = train(job, parameters, make_trainer)
     save_checkpoint(trainer.model, tokenizer, job.output)
@@ -58,6 +57,7 @@ def sft_trainer(
     model: Any,
     tokenizer: Tokenizer,
     rows: Dataset,
+    *,
     micro_batch: int,
     **kwargs: Any,
 ) -> PackedSFTTrainer:
@@ -222,17 +222,14 @@ def _replay_rows(
     """Draw as many pretraining rows as ``replay_share`` asks for; all their tokens are trained."""
     if not parameters.replay_share:
         return []
-    paths = {int(p.stem.rpartition("_")[2]): p for p in job.inputs["replay"].glob("train_*.npy")
-             if not p.name.endswith(".segments.npy")}  # fmt: skip
+    paths = packed_arrays(job.inputs["replay"])
     fitting = [length for length in paths if length <= parameters.max_length]
     if not fitting:
         raise ConfigError(
             f"{job.step}: replay_share={parameters.replay_share} needs packed rows of at most "
             f"max_length={parameters.max_length} tokens; the corpus has {sorted(paths)}."
         )
-    packed = PackedArray.open(
-        paths[max(fitting)], eos_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id
-    )
+    packed = open_packed(paths[max(fitting)], tokenizer)
     share = parameters.replay_share
     wanted = min(len(packed), round(conversations * share / (1 - share)))
     generator = np.random.default_rng(parameters.seed)

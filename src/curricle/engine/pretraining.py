@@ -35,7 +35,7 @@ from curricle.engine.schedule import build_optimizer, learning_rate_share
 from curricle.errors import ConfigError, DataError, Interrupted
 from curricle.launch.job import Job, JobResult
 from curricle.launch.signals import stop_on_signal
-from curricle.pipelines.corpus.packing import PackedArray
+from curricle.pipelines.corpus.packed import IGNORED, PackedArray
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +102,7 @@ def context_curriculum(
         DataError: there is no packed array.
         ConfigError: a step is shorter than one row of the longest context.
     """
-    paths = {int(p.stem.rpartition("_")[2]): p for p in folder.glob("train_*.npy")
-             if not p.name.endswith(".segments.npy")}  # fmt: skip
+    paths = packed_arrays(folder)
     if not paths:
         raise DataError(f"{folder} holds no train_<seq_length>.npy. Run the corpus pipeline first.")
     if max(paths) > parameters.tokens_per_step:
@@ -113,7 +112,9 @@ def context_curriculum(
         )
     stages = []
     for number, (seq_length, path) in enumerate(sorted(paths.items())):
-        packed = PackedArray.open(path, eos_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
+        packed = PackedArray.open(
+            path, eos_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id
+        )
         generator = np.random.default_rng((parameters.seed, number))
         rows_per_step = parameters.tokens_per_step // seq_length
         steps = [
@@ -130,6 +131,20 @@ def context_curriculum(
         ContextStage(s.seq_length, s.packed, s.steps[: max(1, int(len(s.steps) * share))])
         for s in stages
     ]
+
+
+def open_packed(path: Path, tokenizer: Any) -> PackedArray:
+    """Open a packed array with the special tokens of a tokenizer."""
+    return PackedArray.open(path, eos_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
+
+
+def packed_arrays(folder: Path) -> dict[int, Path]:
+    """Return the training arrays of a packed corpus by their context length."""
+    return {
+        int(path.stem.rpartition("_")[2]): path
+        for path in sorted(folder.glob("train_*.npy"))
+        if not path.name.endswith(".segments.npy")
+    }
 
 
 def _micro_batch(stages: list[ContextStage], parameters: PretrainParameters) -> int:
@@ -217,7 +232,7 @@ class _Pretrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = stage.packed.rows(rows)
-        labelled = int((batch.labels[:, 1:] != -100).sum())
+        labelled = int((batch.labels[:, 1:] != IGNORED).sum())
         loss = 0.0
         for start in range(0, len(rows), rows_per_pass):
             part = slice(start, start + rows_per_pass)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast as Tokenizer
 
-from curricle.engine.models import Tokenizer
 from curricle.errors import DataError
 
 Messages = list[dict[str, Any]]
@@ -69,7 +69,9 @@ def render(tokenizer: Tokenizer, messages: Messages, where: str) -> Rendered:
         )
     runs = _runs(mask)
     said = [tokenizer.decode(input_ids[start:stop]) for start, stop in runs]
-    if len(runs) != len(spoken) or any(t.strip() not in s for t, s in zip(spoken, said, strict=True)):
+    if len(runs) != len(spoken) or any(
+        t.strip() not in s for t, s in zip(spoken, said, strict=True)
+    ):
         raise DataError(
             f"{where}: {len(spoken)} assistant turns, but the chat template renders "
             f"{len(runs)} of them as they are. Use a template that keeps every turn."

@@ -47,7 +47,7 @@ def train_node(spec: StageSpec) -> Callable[..., Stored]:
 
 
 def evaluate_node(spec: StageSpec) -> Callable[..., dict[str, Any]]:
-    """Make the node function that measures a stage's candidate on what it was never trained on."""
+    """Make the node function that measures a candidate on what no stage trained on."""
 
     def evaluate(
         candidate: Stored,
@@ -90,7 +90,7 @@ def judge_node(spec: StageSpec) -> Callable[..., dict[str, Any]]:
         checks = judge_metrics(metrics["metrics"], policy, parent)
         for check in checks:
             if not check["passed"] and check["severity"] == "warn":
-                logger.warning("%s: %s (a warning; the gate stays open)", spec.name, check["reason"])
+                logger.warning("%s: %s (only a warning)", spec.name, check["reason"])
         return {
             "stage": spec.name,
             "candidate": candidate.digest,

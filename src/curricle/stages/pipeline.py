@@ -1,7 +1,7 @@
 """Builds the pipeline of a stage from its description, so that twenty stages read like one.
 
-``prepare -> train -> evaluate -> judge`` live in a namespace named after the stage; the gate stands
-outside it, and is the only writer of ``<stage>_checkpoint``, which is all that the next stage reads.
+``prepare -> train -> evaluate -> judge`` live in a namespace named after the stage. The gate stands
+outside it and is the only writer of ``<stage>_checkpoint``, all that the next stage reads.
 """
 
 from __future__ import annotations

@@ -24,9 +24,7 @@ def judge_metrics(
     return [_judge(name, metrics.get(name), check, parent) for name, check in policy.root.items()]
 
 
-def _judge(
-    name: str, value: Any, check: GateCheck, parent: Certificate | None
-) -> dict[str, Any]:
+def _judge(name: str, value: Any, check: GateCheck, parent: Certificate | None) -> dict[str, Any]:
     reference, reason = _reference(name, check, parent)
     unit = 1.0 if reference is None else reference
     low = None if check.min is None else check.min * unit
@@ -48,9 +46,7 @@ def _judge(
     }
 
 
-def _reference(
-    name: str, check: GateCheck, parent: Certificate | None
-) -> tuple[float | None, str]:
+def _reference(name: str, check: GateCheck, parent: Certificate | None) -> tuple[float | None, str]:
     if check.relative_to is None:
         return None, ""
     ancestor = parent.ancestor(check.relative_to) if parent else None

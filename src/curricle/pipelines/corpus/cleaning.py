@@ -9,7 +9,7 @@ import logging
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +36,20 @@ logger = logging.getLogger(__name__)
 SIDES = ("heldout", "train")  # in this order, so that a held-out document wins over its copy
 
 
-def clean(folder: Path, documents: Path, parameters: CleanParameters) -> dict[str, Any]:
+def clean(
+    folder: Path,
+    documents: Path,
+    parameters: CleanParameters,
+    other_heldout: Sequence[Path] = (),
+) -> dict[str, Any]:
     """Clean both sides of the split into `folder/train.jsonl` and `folder/heldout.jsonl`.
 
     Args:
         folder: where the two files go; exists. `folder/work` is used and removed.
         documents: the folder that `ingest` wrote.
         parameters: thresholds.
+        other_heldout: files of documents that other stages are measured by; training documents
+            that are largely in them go too.
 
     Returns:
         For each side: documents and bytes in and out, and for each reason what it dropped.
@@ -54,7 +61,7 @@ def clean(folder: Path, documents: Path, parameters: CleanParameters) -> dict[st
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     inputs = {side: documents / f"{side}.jsonl" for side in SIDES}
-    for path in inputs.values():
+    for path in (*inputs.values(), *other_heldout):
         next(read_documents(path), None)
     report: dict[str, Any] = {}
     hashes = array("Q")
@@ -66,7 +73,7 @@ def clean(folder: Path, documents: Path, parameters: CleanParameters) -> dict[st
     keep = np.split(_first_of_each(np.frombuffer(hashes, dtype=np.uint64)), [counts[0]])
     for side, first in zip(SIDES, keep, strict=True):
         _deduplicate(side, first, work, report[side], parameters)
-    _decontaminate(folder, work, report, parameters)
+    _decontaminate(folder, other_heldout, report, parameters)
     shutil.rmtree(work)
     for side in SIDES:
         if not report[side]["documents_out"]:
@@ -134,7 +141,8 @@ def _deduplicate(
     filtered = work / f"{side}.filtered.jsonl"
 
     def unique() -> Iterator["Record"]:
-        for document, is_first in zip(read_documents(filtered), first, strict=True):
+        documents = tqdm(read_documents(filtered), desc=f"deduplicate {side}", disable=None)
+        for document, is_first in zip(documents, first, strict=True):
             if is_first:
                 yield _record(document)
 
@@ -147,7 +155,10 @@ def _deduplicate(
 
 
 def _decontaminate(
-    folder: Path, work: Path, report: dict[str, Any], parameters: CleanParameters
+    folder: Path,
+    other_heldout: Sequence[Path],
+    report: dict[str, Any],
+    parameters: CleanParameters,
 ) -> None:
     """Write the result: no document of either side that is largely on the other.
 
@@ -156,8 +167,12 @@ def _decontaminate(
     measure: it goes too.
     """
     n, limit = parameters.decontamination_ngram, parameters.max_overlap
-    heldout, train = (work / f"{side}.unique.jsonl" for side in SIDES)
-    parts = [ngram_hashes(document["text"], n) for document in read_documents(heldout)]
+    heldout, train = (folder / "work" / f"{side}.unique.jsonl" for side in SIDES)
+    parts = [
+        ngram_hashes(document["text"], n)
+        for path in (heldout, *other_heldout)
+        for document in read_documents(path)
+    ]
     index = NgramIndex(np.concatenate([np.empty(0, np.uint64), *parts]), n)
     del parts
     lost = Counter[str]()

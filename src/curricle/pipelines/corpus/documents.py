@@ -32,6 +32,11 @@ def is_chosen(key: str, seed: int, share: float) -> bool:
     return seeded_hash(key, seed) < share * _HASH_RANGE
 
 
+def in_seeded_order(names: Iterable[str], seed: int) -> list[str]:
+    """Names in a pseudo-random order, independent of which of them `is_chosen` chooses."""
+    return sorted(names, key=lambda name: (seeded_hash(f"order\0{name}", seed), name))
+
+
 def text_bytes(text: str) -> int:
     """Size of `text` in UTF-8, in bytes."""
     return len(text) if text.isascii() else len(text.encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from curricle.checkpoints.store import Stored
@@ -12,7 +10,6 @@ from curricle.config.corpus import (
     CleanParameters,
     IngestParameters,
     PackParameters,
-    SourceParameters,
     TokenizerParameters,
 )
 from curricle.stages.build import obtain_by_builder, read_report
@@ -20,12 +17,13 @@ from curricle.stages.build import obtain_by_builder, read_report
 
 def ingest_documents(parameters: IngestParameters, run: RunSettings) -> Stored:
     """Read every source, split by file."""
+    from curricle.pipelines.corpus.identity import source_identities
     from curricle.pipelines.corpus.sources import ingest
 
     return obtain_by_builder(
         run, "corpus.ingest", lambda folder: ingest(folder, parameters), revision=1,
         parameters=parameters,
-        outside={"sources": [source_state(source) for source in parameters.sources]},
+        outside={"sources": source_identities(parameters)},
     )  # fmt: skip
 
 
@@ -71,19 +69,3 @@ def summarise_corpus(packed: Stored) -> Any:
     report = read_report(packed)
     arrays = {name: counts for name, counts in report.items() if isinstance(counts, dict)}
     return pd.DataFrame.from_dict(arrays, orient="index").rename_axis("array").reset_index()
-
-
-def source_state(source: SourceParameters) -> dict[str, Any]:
-    """Describe what a source holds now, so that a changed file is a changed corpus.
-
-    Files are told apart by path, size and time of change, as build tools do; a hub dataset by its
-    revision, which its parameters already hold.
-    """
-    if source.kind == "python_distribution":
-        return {"python": sys.version}
-    if not source.is_local:
-        return {}
-    root = Path(source.path or ".").expanduser()
-    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
-    return {"files": [[p.relative_to(root).as_posix(), p.stat().st_size, p.stat().st_mtime_ns]
-                      for p in files]}  # fmt: skip

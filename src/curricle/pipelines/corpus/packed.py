@@ -28,7 +28,7 @@ _SEGMENT_FIELDS = 3
 _CHECK_TOKENS = 1 << 22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Rows ready for a model with causal shift; each array is int64 (batch, seq)."""
 
@@ -41,7 +41,7 @@ class Batch:
     document predicts it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedArray:
     """Rows of token ids on disk, memory-mapped. Open one with `PackedArray.open`."""
 

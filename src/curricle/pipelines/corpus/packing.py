@@ -26,7 +26,8 @@ __all__ = ["Batch", "PackedArray", "pack", "pack_input_ids"]
 
 logger = logging.getLogger(__name__)
 
-_BATCH_BYTES = 1_000_000
+# An encoding in memory is some hundred times its text.
+_BATCH_BYTES = 250_000
 _POOR_FILL = 0.9
 
 

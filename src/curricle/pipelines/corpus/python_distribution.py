@@ -8,6 +8,7 @@ held-out split cannot tear them apart.
 import ast
 import inspect
 import logging
+import os
 import sysconfig
 import tokenize
 import warnings
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from curricle.pipelines.corpus.documents import Document, seeded_hash
+from curricle.pipelines.corpus.documents import Document, in_seeded_order
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,24 @@ _TOPICS = "pydoc_data/topics.py"
 _Defined = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
+def library_root() -> Path:
+    """Where this Python keeps its library."""
+    return Path(sysconfig.get_path("stdlib"))
+
+
+def library_files(include_tests: bool) -> list[str]:
+    """The library's source files as relative POSIX paths, sorted."""
+    root = library_root()
+    unwanted = _NEVER if include_tests else _NEVER | _TESTS
+    found = []
+    for folder, subfolders, files in os.walk(root):
+        # Pruned here: installed packages may be a hundred times the library.
+        subfolders[:] = [name for name in subfolders if name not in unwanted]
+        relative = Path(folder).relative_to(root)
+        found += [(relative / name).as_posix() for name in files if name.endswith(".py")]
+    return sorted(name for name in found if name != _TOPICS)
+
+
 def python_groups(
     seed: int, include_tests: bool, skipped: Counter[str]
 ) -> Iterator[list[Document]]:
@@ -39,16 +58,10 @@ def python_groups(
         include_tests: whether the library's tests are read too.
         skipped: counts files that Python itself cannot decode or parse.
     """
-    root = Path(sysconfig.get_path("stdlib"))
-    unwanted = _NEVER if include_tests else _NEVER | _TESTS
-    paths = [
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*.py")
-        if unwanted.isdisjoint(path.relative_to(root).parts)
-    ]
     topics = _topics()
-    names = [name for name in paths if name != _TOPICS] + list(topics)
-    for name in sorted(names, key=lambda name: (seeded_hash(name, seed), name)):
+    root = library_root()
+    names = [*library_files(include_tests), *topics]
+    for name in in_seeded_order(names, seed):
         if name in topics:
             yield [_document(name, "", "prose", topics[name])]
         else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from curricle.config.corpus import SourceParameters
 from curricle.errors import DataError
-from curricle.pipelines.corpus.documents import Document, seeded_hash
+from curricle.pipelines.corpus.documents import Document, in_seeded_order
 
 _PROSE_SUFFIXES = {".md", ".txt", ".rst", ".adoc", ".tex", ""}
 _PARQUET_BATCH_ROWS = 256
@@ -73,7 +73,7 @@ def folder_groups(
         DataError: a binary or undecodable file, a row that is no document; names file and row.
     """
     root = _root(source)
-    for name in sorted(list_files(source), key=lambda name: (seeded_hash(name, seed), name)):
+    for name in in_seeded_order(list_files(source), seed):
         file = root / name
         if file.suffix in (".jsonl", ".parquet"):
             rows = _jsonl_rows(file, source) if file.suffix == ".jsonl" else _parquet(file, source)

@@ -43,7 +43,7 @@ def train_tokenizer(
         parameters: size of the vocabulary, cap of the sample.
 
     Returns:
-        Vocabulary size, documents and bytes learned from, and bytes per token on them.
+        Size of the vocabulary, documents and bytes learned from.
 
     Raises:
         ConfigError: the sample has too few distinct pieces for `vocab_size`.

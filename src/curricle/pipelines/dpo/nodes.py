@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from curricle.config.chat import PairParameters
+
 from curricle.checkpoints.store import Stored
 from curricle.config.base import RunSettings
-from curricle.config.chat import PairParameters
 from curricle.stages.build import obtain_by_builder
 
 

@@ -1,0 +1,1 @@
+"""What a programming language brings: its mutation operators, and how to judge its code."""

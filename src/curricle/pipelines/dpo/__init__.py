@@ -1,0 +1,1 @@
+"""Preference optimisation: real functions beside mutants of them."""

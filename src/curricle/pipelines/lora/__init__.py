@@ -1,0 +1,1 @@
+"""The task adapter: a question about code whose answer can be checked."""

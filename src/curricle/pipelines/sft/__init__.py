@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: conversations from real functions, and requests to refuse."""
