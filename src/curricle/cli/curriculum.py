@@ -9,7 +9,7 @@ import click
 from kedro.framework.cli.utils import _split_params, split_string
 from kedro.framework.startup import ProjectMetadata
 
-from curricle.cli.errors import ends_clearly
+from curricle.cli.errors import ends_clearly, with_environment
 from curricle.cli.project import data_folders, env_option, opened
 from curricle.pipeline_registry import register_pipelines, stage_specs
 from curricle.reporting.summary import console
@@ -34,6 +34,9 @@ def gates(metadata: ProjectMetadata, env: str | None) -> None:
         states = read_states(project.catalog, stage_specs())
         found = gate_states(states, project.parameters.get("gates", {}))
     console().print(gates_table(found))
+    for gate in found:
+        if gate.fix:
+            click.echo(with_environment(f"{gate.state.stage}: {gate.fix}", env))
     sys.exit(0 if all(gate.is_open for gate in found) else 1)
 
 

@@ -18,12 +18,14 @@ class GateState:
         checks: the verdicts of the last report on the current candidate; empty without one.
         is_open: whether the certificate in force is that of the current candidate and policy.
         note: what a reader must know besides: judged by another policy, never judged, ...
+        fix: the command that would mend it, where there is one.
     """
 
     state: StageState
     checks: tuple[dict[str, Any], ...]
     is_open: bool
     note: str
+    fix: str = ""
 
 
 def gate_states(states: tuple[StageState, ...], gates: Mapping[str, Any]) -> tuple[GateState, ...]:
@@ -44,8 +46,8 @@ def _gate(state: StageState, policy: Mapping[str, Any]) -> GateState:
         return GateState(state, (), False, note)
     checks = tuple(state.report["checks"])
     if state.report["policy"] != policy:
-        again = f"kedro run --pipelines {state.stage} --tags gate"
-        return GateState(state, checks, False, f"judged by another policy; judge again: {again}")
+        fix = f"judge it again: kedro run --pipelines {state.stage} --tags gate"
+        return GateState(state, checks, False, "judged by another policy", fix)
     if state.status == "certified":
         return GateState(state, checks, True, "certificate of the current candidate")
     older = "; the certificate is of an older candidate" if state.certificate else ""
