@@ -84,11 +84,8 @@ class Project:
         """Leave a candidate and its metrics, as the stage's first three nodes would."""
         data = self.stored(f"{stage}.data", data__txt=stage)
         start = parent.candidate if parent else data
-        curve = "".join(
-            json.dumps({"step": n, "loss": 3.0 - n / 10, "learning_rate": 1e-3, "seq_length": n // 3})
-            + "\n"
-            for n in range(1, 7)
-        )  # fmt: skip
+        points = [{"step": n, "loss": 3.0 - n / 10, "seq_length": n // 3} for n in range(1, 7)]
+        curve = "".join(json.dumps(point) + "\n" for point in points)
         candidate = self.stored(
             f"{stage}.train", {"start": start, "data": data},
             model__safetensors=stage, curve__jsonl=curve, salt=salt,

@@ -1,4 +1,4 @@
-"""``kedro run``: what the user can mend ends as one message, what is our fault keeps its traceback."""
+"""``kedro run``: what the user can mend ends as one message, a defect keeps its traceback."""
 
 from __future__ import annotations
 

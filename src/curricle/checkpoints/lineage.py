@@ -61,7 +61,9 @@ def verify_link(certificate: Certificate, index: dict[str, Stored]) -> Link:
     manifest = read_manifest(candidate.path)
     if manifest is None:
         return Link(certificate, 0, (f"{candidate.path} is gone or has no manifest",), ())
-    problems, gone, files = [], [], 0
+    problems: list[str] = []
+    gone: list[str] = []
+    files = 0
     if manifest.digest != candidate.digest:
         problems.append(
             f"{candidate.path} is another result: {manifest.digest[:16]} where the certificate "

@@ -35,9 +35,9 @@ def check_resources(
     store = Path(parameters["run"]["store"])
     for folder in {store, *_data_folders(catalog, plans)}:
         check_writable(folder)
-    check_disk(store, sum(plan.disk_bytes for plan in plans))
     if not Path("/dev/nvidia0").exists():  # a GPU has its own memory, and child jobs free it
         check_memory(plans, memory_bytes())
+    check_disk(store, sum(plan.disk_bytes for plan in plans))
 
 
 def check_writable(folder: Path) -> None:
