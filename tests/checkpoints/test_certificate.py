@@ -92,7 +92,9 @@ def test_an_older_certificate_stays_in_the_archive(
     assert archived == {chain.hash[:16], newer.hash[:16]}
 
 
-def test_a_project_can_move(chain: Certificate, dataset: CertificateDataset, tmp_path: Path) -> None:
+def test_a_project_can_move(
+    chain: Certificate, dataset: CertificateDataset, tmp_path: Path
+) -> None:
     dataset.save(chain)
     moved = tmp_path.parent / (tmp_path.name + "-moved")
     shutil.move(tmp_path, moved)

@@ -61,7 +61,9 @@ class TestObtaining:
         digest = store.obtain("sft.train", {"rate": 1}, write("a")).digest
         assert other.obtain("sft.train", {"rate": 1}, write("b")).digest != digest
 
-    def test_it_says_which_key_changed(self, store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    def test_it_says_which_key_changed(
+        self, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level("INFO")
         store.obtain("sft.train", {"parameters": {"rate": 1, "seed": 0}}, write("a"))
         store.obtain("sft.train", {"parameters": {"rate": 2, "seed": 0}}, write("a"))

@@ -57,7 +57,9 @@ def tokenizer_folder(documents: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def packed(documents: Path, tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packed(
+    documents: Path, tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     folder = tmp_path_factory.mktemp("packed")
     curriculum = (ContextStage(seq_length=32, share=0.5), ContextStage(seq_length=64, share=0.5))
     pack(folder, documents, tokenizer_folder, PackParameters(curriculum=curriculum))

@@ -61,7 +61,9 @@ def test_retention_is_measured_in_units_of_an_ancestor(value: float, passed: boo
     assert check["max"] == pytest.approx(110.0)
 
 
-@pytest.mark.parametrize("parent", [None, certificate("pretrain"), certificate("sft", perplexity=1)])
+@pytest.mark.parametrize(
+    "parent", [None, certificate("pretrain"), certificate("sft", perplexity=1)]
+)
 def test_retention_without_a_reference_fails(parent: Certificate | None) -> None:
     policy = {"perplexity": {"max": 1.1, "relative_to": "pretrain"}}
     check = judge({"perplexity": 1.0}, policy, parent)

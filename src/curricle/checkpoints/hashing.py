@@ -34,3 +34,11 @@ def hash_file(path: Path) -> str:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def hash_tree(path: Path) -> str:
+    """Return one hash of a file, or of all files below a folder with their relative names."""
+    if path.is_file():
+        return hash_file(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return hash_value([[p.relative_to(path).as_posix(), hash_file(p)] for p in files])

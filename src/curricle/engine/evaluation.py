@@ -27,11 +27,12 @@ from curricle.engine.objectives import labelled_logits
 from curricle.engine.post_training import PackedRows
 from curricle.engine.precision import autocast
 from curricle.engine.pretraining import open_packed
-from curricle.engine.rendering import Rendered, attach_chat_template, read_rows, render
+from curricle.engine.rendering import Rendered, attach_chat_template, render
 from curricle.errors import DataError
 from curricle.launch.job import Job, JobResult
 from curricle.pipelines.corpus.packed import IGNORED
 from curricle.pipelines.sft.requests import is_answer, is_refusal
+from curricle.pipelines.sft.rows import read_rows, write_rows
 
 Metrics = dict[str, float]
 
@@ -112,7 +113,7 @@ def measure_requests(subject: Subject) -> Metrics:
     A safe request counts as over-refused unless it gets an answer: a model that says nothing, or
     nonsense, would otherwise pass.
     """
-    requests = list(read_rows(_data(subject, "requests_heldout.jsonl")))
+    requests = [row for _, row in read_rows(_data(subject, "requests_heldout.jsonl"))]
     limit = subject.parameters.max_requests
     unsafe = [r for r in requests if r["unsafe"]][:limit]
     safe = [r for r in requests if not r["unsafe"]][:limit]
@@ -125,7 +126,8 @@ def measure_requests(subject: Subject) -> Metrics:
     )
     refused = sum(is_refusal(answer) for answer in answers[: len(unsafe)])
     answered = sum(is_answer(answer) for answer in answers[len(unsafe) :])
-    _keep(subject, "answers.jsonl", [
+    # Rates without transcripts cannot be checked.
+    write_rows(subject.job.output / "answers.jsonl", [
         {**request, "answer": answer}
         for request, answer in zip(unsafe + safe, answers, strict=True)
     ])  # fmt: skip
@@ -267,8 +269,8 @@ def _answer_log_probs(
 
 
 def _rows(subject: Subject, name: str) -> Iterator[dict[str, Any]]:
-    for number, row in enumerate(read_rows(_data(subject, name))):
-        if number >= subject.parameters.max_samples:
+    for number, row in read_rows(_data(subject, name)):
+        if number > subject.parameters.max_samples:
             return
         yield row
 
@@ -278,11 +280,6 @@ def _data(subject: Subject, name: str) -> Path:
     if not path.exists():
         raise DataError(f"{subject.job.step}: {path} is missing; run the stage's prepare node")
     return path
-
-
-def _keep(subject: Subject, name: str, rows: list[dict[str, Any]]) -> None:
-    """Keep what the model said: rates without transcripts cannot be checked."""
-    (subject.job.output / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _one(folder: Path, pattern: str) -> Path:

@@ -22,7 +22,6 @@ from curricle.engine.rendering import (
     Messages,
     attach_chat_template,
     keep_short,
-    read_rows,
     render_file,
     render_prompt,
 )
@@ -30,6 +29,7 @@ from curricle.engine.trainers import PackedSFTTrainer, PairDPOTrainer, train, tr
 from curricle.errors import ConfigError, DataError
 from curricle.launch.job import Job, JobResult
 from curricle.pipelines.corpus.packed import IGNORED
+from curricle.pipelines.sft.rows import read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +170,8 @@ def dpo_job(job: Job) -> JobResult:
             precompute_ref_log_probs=True,
             train_sampling_strategy="group_by_length",
             length_column_name="length",
+            # The sampler needs the length, which is no input of the model.
+            remove_unused_columns=False,
         )
         return PairDPOTrainer(
             parameters, model=load_model(job.inputs["start"]), args=arguments,
@@ -191,7 +193,7 @@ def preference_pairs(
         DataError: a row prefers an answer over itself, or none is short enough.
     """
     kept, dropped = [], 0
-    for number, row in enumerate(read_rows(path), start=1):
+    for number, row in read_rows(path):
         if row["chosen"] == row["rejected"]:
             raise DataError(f"{path.name}, row {number}: chosen and rejected are identical")
         length = max(_pair_length(tokenizer, row, answer) for answer in ("chosen", "rejected"))

@@ -6,7 +6,6 @@ turn, or marks nothing, would train on nothing or on everything without a word. 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +16,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from curricle.errors import DataError
+from curricle.pipelines.sft.rows import read_rows
 
 Messages = list[dict[str, Any]]
 
@@ -81,7 +81,7 @@ def render(tokenizer: Tokenizer, messages: Messages, where: str) -> Rendered:
 
 def render_file(tokenizer: Tokenizer, path: Path) -> Iterator[Rendered]:
     """Render every row of a JSONL file with a ``messages`` column."""
-    for number, row in enumerate(read_rows(path), start=1):
+    for number, row in read_rows(path):
         yield render(tokenizer, row["messages"], f"{path.name}, row {number}")
 
 
@@ -92,13 +92,6 @@ def render_prompt(tokenizer: Tokenizer, prompt: Messages) -> list[int]:
     )
     ids: list[int] = encoded["input_ids"]
     return ids
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Read a JSONL file row by row."""
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            yield json.loads(line)
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:

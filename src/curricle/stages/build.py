@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from curricle.checkpoints.hashing import hash_tree
 from curricle.checkpoints.store import Built, Store, Stored
 from curricle.config.base import RunSettings
+from curricle.errors import DataError
 
 REPORT_NAME = "report.json"
 
@@ -55,6 +57,20 @@ def obtain_by_builder(
         return Built(measured={"seconds": round(time.monotonic() - started, 3)})
 
     return Store(run.store).obtain(step, identity, build)
+
+
+def dataset_state(dataset: str | None) -> dict[str, str]:
+    """Describe a dataset of the user's own: its content is part of what decides a result.
+
+    Raises:
+        DataError: there is no such file or folder.
+    """
+    if dataset is None:
+        return {}
+    path = Path(dataset).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder. Correct the parameter `dataset`.")
+    return {"dataset": hash_tree(path)}
 
 
 def read_report(stored: Stored) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from curricle.config.chat import PairParameters
-
 from curricle.checkpoints.store import Stored
 from curricle.config.base import RunSettings
-from curricle.stages.build import obtain_by_builder
+from curricle.config.chat import PairParameters
+from curricle.stages.build import dataset_state, obtain_by_builder
 
 
 def prepare_pairs(
@@ -19,4 +18,5 @@ def prepare_pairs(
         run, "dpo.data",
         lambda folder: build_pairs(folder, documents.path, chat.path, parameters), revision=1,
         parameters=parameters, inputs={"documents": documents, "chat": chat},
+        outside=dataset_state(parameters.dataset),
     )  # fmt: skip

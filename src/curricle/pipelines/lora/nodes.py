@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from curricle.config.chat import TaskParameters
-
 from curricle.checkpoints.store import Stored
 from curricle.config.base import RunSettings
+from curricle.config.chat import TaskParameters
 from curricle.stages.build import obtain_by_builder
 
 

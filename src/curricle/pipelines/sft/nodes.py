@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from curricle.config.chat import ChatParameters
-
 from curricle.checkpoints.store import Stored
 from curricle.config.base import RunSettings
-from curricle.stages.build import obtain_by_builder
+from curricle.config.chat import ChatParameters
+from curricle.stages.build import dataset_state, obtain_by_builder
 
 
 def prepare_chat(documents: Stored, parameters: ChatParameters, run: RunSettings) -> Stored:
@@ -16,4 +15,5 @@ def prepare_chat(documents: Stored, parameters: ChatParameters, run: RunSettings
     return obtain_by_builder(
         run, "sft.data", lambda folder: build_chat(folder, documents.path, parameters), revision=1,
         parameters=parameters, inputs={"documents": documents},
+        outside=dataset_state(parameters.dataset),
     )  # fmt: skip
