@@ -6,7 +6,6 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
-from kedro.pipeline.node import Node
 
 
 class CurriculumHooks:
@@ -31,11 +30,11 @@ class CurriculumHooks:
         preflight(pipeline, catalog, register_pipelines(), stage_specs())
 
     @hook_impl
-    def before_node_run(self, node: Node) -> None:
-        """Say what runs."""
+    def after_node_run(self, outputs: dict[str, Any]) -> None:
+        """Say that a gate opened."""
         from curricle.reporting.progress import announce
 
-        announce(node.name)
+        announce(outputs)
 
     @hook_impl
     def after_pipeline_run(

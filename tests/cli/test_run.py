@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from kedro.io import DatasetError
 
 from curricle.cli.errors import clear_ending, with_environment
+from curricle.cli.run import signals_interrupt
 from curricle.errors import DataError, Interrupted, StoreError
 from tests.fabricated import Project
 
@@ -51,6 +53,14 @@ def test_the_keyboard_ends_with_what_to_do_next() -> None:
     assert ending is not None
     assert "the same command continues" in ending.message
     assert ending.status == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_outside_a_job_interrupts_as_inside_one(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=number.name), signals_interrupt():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 def test_commands_in_a_message_keep_the_environment() -> None:

@@ -6,6 +6,7 @@ Formulas (P parameters of the model, T trainable ones, all in fp32 as the engine
 * activations: ``34 h`` bytes a token and layer in 16 bit (Korthikanti et al. 2022, eq. 2, without
   the attention matrix, which fused attention never stores), twice that in fp32, and the logits
   with their gradient, ``8 V`` bytes a token;
+* the process itself, 1.0 GB: Python with torch, transformers and trl, before any model (measured);
 * disk: the candidate ``4 P``, and ``4 P + 8 T`` for each trainer checkpoint that stays.
 """
 
@@ -25,6 +26,7 @@ GRADIENT_BYTES = 4
 ADAM_BYTES = 8
 _ACTIVATION_BYTES = 68  # per token, layer and hidden unit, in fp32
 _LOGIT_BYTES = 8
+_PROCESS_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class StagePlan:
         trainable: of them, or of the adapter.
         steps: optimizer steps; ``None`` when the data decides.
         tokens: at most so many; ``None`` when the data decides.
-        memory_bytes: model state, optimizer and activations of one forward pass.
+        memory_bytes: process, model state, optimizer and activations of one forward pass.
         state_bytes: the part of it that no smaller micro-batch can lower.
         disk_bytes: the candidate and the trainer checkpoints that stay beside it.
     """
@@ -123,7 +125,7 @@ def plan_stage(
         trainable=trainable,
         steps=steps,
         tokens=steps * per_step if steps else None,
-        memory_bytes=state + activations,
+        memory_bytes=_PROCESS_BYTES + state + activations,
         state_bytes=state,
         disk_bytes=WEIGHT_BYTES * model + keep * (WEIGHT_BYTES * model + ADAM_BYTES * trainable),
     )
