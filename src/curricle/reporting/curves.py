@@ -26,7 +26,9 @@ def curriculum_curves(states: tuple[StageState, ...]) -> Any:
     if not curves:
         return Figure(layout={"title": "No stage has trained yet"})
     rows = -(-len(curves) // _COLUMNS)
-    figure = make_subplots(rows=rows, cols=_COLUMNS, subplot_titles=list(curves))
+    figure = make_subplots(
+        rows=rows, cols=_COLUMNS, subplot_titles=list(curves), vertical_spacing=0.25 / rows
+    )
     for number, (stage, points) in enumerate(curves.items()):
         place = {"row": number // _COLUMNS + 1, "col": number % _COLUMNS + 1}
         figure.add_trace(
@@ -42,9 +44,9 @@ def curriculum_curves(states: tuple[StageState, ...]) -> Any:
         )
         for step, length in context_changes(points):
             figure.add_vline(x=step, line_dash="dot", annotation_text=str(length), **place)
-    figure.update_xaxes(title_text="step")
-    figure.update_yaxes(title_text="loss")
-    return figure.update_layout(height=_ROW_HEIGHT * rows, showlegend=False, title="Training")
+    return figure.update_layout(
+        height=_ROW_HEIGHT * rows, showlegend=False, title="Training loss by step"
+    )
 
 
 def read_curve(path: Path) -> list[dict[str, Any]]:
