@@ -9,8 +9,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kedro.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from curricle.stages.spec import StageSpec
 
 STAGES = ("pretrain", "sft", "dpo", "lora")
 """The stages of the general curriculum, in order."""
@@ -48,6 +52,13 @@ class Registry(Mapping[str, Pipeline]):
         module = importlib.import_module(f"curricle.pipelines.{name}.pipeline")
         built: Pipeline = module.create_pipeline()
         return built
+
+
+def stage_specs() -> tuple[StageSpec, ...]:
+    """Return the description of every stage, in curriculum order."""
+    from curricle.pipelines.curricula import GENERAL
+
+    return GENERAL
 
 
 def register_pipelines() -> Mapping[str, Pipeline]:

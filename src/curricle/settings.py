@@ -1,6 +1,9 @@
 """Project settings; Kedro reads the upper-case names."""
 
 from curricle.config.loader import CurricleConfigLoader
+from curricle.hooks import CurriculumHooks
+
+HOOKS = (CurriculumHooks(),)
 
 CONFIG_LOADER_CLASS = CurricleConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -96,6 +96,11 @@ class CertificateDataset(AbstractDataset[Certificate, Certificate]):
         self.metadata = metadata
 
     @property
+    def path(self) -> Path:
+        """The JSON file of the current certificate."""
+        return self._path
+
+    @property
     def _archive(self) -> Path:
         return self._path.parent / "archive" / self._path.stem
 

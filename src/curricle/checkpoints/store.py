@@ -21,12 +21,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from curricle.checkpoints.hashing import hash_value
 from curricle.checkpoints.manifest import (
+    MANIFEST_NAME,
     Manifest,
     describe_files,
     fsync_folder,
@@ -82,6 +84,23 @@ Build = Callable[[Path, Path], Built]
 """``build(result, resume)`` fills ``result``; ``resume`` survives an interruption."""
 
 
+_ONLY_STORED: ContextVar[bool] = ContextVar("only_stored", default=False)
+
+
+class NotStored(Exception):
+    """A result that :func:`only_stored` would have had to build; never leaves a plan."""
+
+
+@contextmanager
+def only_stored() -> Iterator[None]:
+    """Within the block ``Store.obtain`` finds results and builds none: for plans."""
+    token = _ONLY_STORED.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_STORED.reset(token)
+
+
 class Store:
     """Content-addressed results below one folder."""
 
@@ -100,12 +119,15 @@ class Store:
         Raises:
             StageBusy: another process is building this step.
             StoreError: the disk is full or read-only, or a stored file was edited.
+            NotStored: it is not there, within :func:`only_stored`.
         """
         fingerprint = hash_value(identity)[:_FINGERPRINT_DIGITS]
         stored = self.find(step, fingerprint)
         if stored is not None:
             logger.info("%s: reused %s, nothing that decides it changed", step, fingerprint)
             return stored
+        if _ONLY_STORED.get():
+            raise NotStored(step)
         with self._writable(), self._lock(step):
             # Whoever held the lock before us may have just finished this very result.
             return self.find(step, fingerprint) or self._build(step, fingerprint, identity, build)
@@ -130,6 +152,17 @@ class Store:
             if (manifest := read_manifest(folder)) is not None:
                 found.append(Stored(step, folder.name, manifest.digest, folder))
         return found
+
+    def remove(self, stored: Stored) -> None:
+        """Delete a result that nothing needs.
+
+        Raises:
+            StageBusy: another process is building this step.
+        """
+        with self._lock(stored.step):
+            # Without its manifest it does not exist, however far the deletion gets.
+            (stored.path / MANIFEST_NAME).unlink(missing_ok=True)
+            shutil.rmtree(stored.path)
 
     def steps(self) -> list[str]:
         """List the names of the steps that have a folder."""

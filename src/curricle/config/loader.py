@@ -7,6 +7,7 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
+from omegaconf import OmegaConf
 
 
 class CurricleConfigLoader(OmegaConfigLoader):
@@ -18,6 +19,9 @@ class CurricleConfigLoader(OmegaConfigLoader):
 
     def __init__(self, conf_source: str, *args: Any, **kwargs: Any) -> None:
         root = find_kedro_project(Path(conf_source)) or find_kedro_project(Path.cwd()) or Path.cwd()
-        resolvers = {"project": lambda path: str((root / path).resolve())}
-        kwargs["custom_resolvers"] = {**resolvers, **(kwargs.get("custom_resolvers") or {})}
+        # Kedro registers `custom_resolvers` once a process; a second project in the same process (a
+        # notebook, a service, a test) would then fill the first one's store.
+        OmegaConf.register_new_resolver(
+            "project", lambda path: str((root / path).resolve()), replace=True
+        )
         super().__init__(conf_source, *args, **kwargs)

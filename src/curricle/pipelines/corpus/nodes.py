@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import Any
 
 from curricle.checkpoints.store import Stored
 from curricle.config.base import RunSettings
@@ -62,8 +62,10 @@ def pack_documents(
     )  # fmt: skip
 
 
-def summarise_corpus(packed: Stored) -> pd.DataFrame:
-    """Return one row per packed array: documents, tokens, rows, fill."""
+def summarise_corpus(packed: Stored) -> Any:
+    """Return a ``pandas.DataFrame``, one row per packed array: documents, tokens, rows, fill."""
+    import pandas as pd  # half a second, which a list of pipelines should not cost
+
     report = read_report(packed)
     arrays = {name: counts for name, counts in report.items() if isinstance(counts, dict)}
     return pd.DataFrame.from_dict(arrays, orient="index").rename_axis("array").reset_index()

@@ -1,0 +1,1 @@
+"""What the stages show: their state, curves, tables and the curriculum report."""

@@ -1,0 +1,152 @@
+"""``kedro curricle``: gates, lineage, gc and plan, over a store that looks trained."""
+
+from __future__ import annotations
+
+import json
+
+from tests.fabricated import GATES, Project
+
+
+def certified(project: Project) -> None:
+    parent = None
+    for stage, metrics in {
+        "pretrain": {"perplexity": 90.0},
+        "sft": {"assistant_token_accuracy": 0.5, "perplexity": 95.0},
+        "dpo": {"perplexity": 99.0},
+        "lora": {"task_accuracy": 0.9, "perplexity": 101.0},
+    }.items():
+        parent = project.certify(stage, parent, **metrics)
+
+
+def test_all_gates_open_is_status_zero(project: Project) -> None:
+    certified(project)
+    result = project.kedro("curricle", "gates")
+    assert result.exit_code == 0
+    assert "certificate of the current candidate" in result.stdout
+
+
+def test_a_gate_that_never_opened_is_status_one(project: Project) -> None:
+    project.certify("pretrain", perplexity=90.0)
+    result = project.kedro("curricle", "gates")
+    assert result.exit_code == 1
+    assert "no candidate yet" in result.stdout
+
+
+def test_an_older_certificate_is_reported_as_older(project: Project) -> None:
+    certified(project)
+    candidate = project.train("lora", salt="again", task_accuracy=0.1)
+    project.judge("lora", candidate, {"task_accuracy": 0.1})
+    result = project.kedro("curricle", "gates")
+    assert result.exit_code == 1
+    assert "the certificate is of an older candidate" in result.stdout
+
+
+def test_a_changed_policy_asks_to_judge_again(project: Project) -> None:
+    certified(project)
+    changed = {**GATES, "sft": {"assistant_token_accuracy": {"min": 0.1}}}
+    project.write("conf/base/gates.yml", json.dumps({"gates": changed}))
+    result = project.kedro("curricle", "gates")
+    assert result.exit_code == 1
+    assert "kedro run --pipelines sft --tags gate" in result.stdout
+
+
+def test_lineage_proves_an_untouched_chain(project: Project) -> None:
+    certified(project)
+    result = project.kedro("curricle", "lineage", "--stage", "lora")
+    assert result.exit_code == 0
+    assert result.stdout.count("proven") == 4
+
+
+def test_lineage_names_the_file_that_was_edited(project: Project) -> None:
+    certified(project)
+    (model,) = (project.data / "store/sft.train").glob("*/model.safetensors")
+    model.write_text("poisoned")
+    result = project.kedro("curricle", "lineage")
+    assert result.exit_code == 1
+    assert "model.safetensors was changed" in result.stderr
+
+
+def test_lineage_finds_an_edited_certificate(project: Project) -> None:
+    certified(project)
+    path = project.data / "06_models/sft_checkpoint.json"
+    content = json.loads(path.read_text())
+    content["report"]["metrics"]["assistant_token_accuracy"] = 0.99
+    path.write_text(json.dumps(content))
+    result = project.kedro("curricle", "lineage")
+    assert result.exit_code == 1
+    assert "is not a certificate as a gate wrote it" in result.stderr
+
+
+def test_lineage_finds_training_data_that_was_edited(project: Project) -> None:
+    certified(project)
+    (data,) = (project.data / "store/pretrain.data").glob("*/data.txt")
+    data.write_text("other")
+    result = project.kedro("curricle", "lineage")
+    assert result.exit_code == 1
+    assert "data.txt was changed" in result.stderr
+
+
+def test_an_unknown_stage_is_answered_with_the_nearest(project: Project) -> None:
+    result = project.kedro("curricle", "lineage", "--stage", "sfd")
+    assert result.exit_code == 1
+    assert "did you mean sft?" in result.stderr
+
+
+def test_gc_lists_only_what_nothing_needs_and_deletes_only_when_told(project: Project) -> None:
+    certified(project)
+    forgotten = project.stored("sft.train", model__safetensors="never judged", salt="forgotten")
+    listed = project.kedro("curricle", "gc")
+    assert f"sft.train/{forgotten.fingerprint}" in listed.stdout
+    assert listed.stdout.count("sft.train/") == 1
+    assert forgotten.path.exists()
+    deleted = project.kedro("curricle", "gc", "--yes")
+    assert deleted.exit_code == 0
+    assert not forgotten.path.exists()
+    assert project.kedro("curricle", "lineage").exit_code == 0
+
+
+def test_gc_keeps_what_an_archived_certificate_reaches(project: Project) -> None:
+    older = project.certify("pretrain", perplexity=90.0)
+    project.certify("pretrain", salt="newer", perplexity=80.0)
+    assert project.kedro("curricle", "gc", "--yes").exit_code == 0
+    assert older.candidate.path.exists()
+
+
+def test_gc_keeps_what_was_measured_on_a_candidate_that_is_needed(project: Project) -> None:
+    candidate = project.certify("pretrain", perplexity=90.0).candidate
+    measured = project.stored("pretrain.evaluate", {"candidate": candidate}, metrics__json="{}")
+    project.kedro("curricle", "gc", "--yes")
+    assert measured.path.exists()
+
+
+def test_gc_keeps_what_another_environment_reaches(project: Project) -> None:
+    project.write("conf/other/globals.yml", "data: elsewhere\n")
+    handle = project.stored("sft.train", model__safetensors="x", salt="other")
+    project.write("elsewhere/handle.json", json.dumps({"digest": handle.digest}))
+    project.kedro("curricle", "gc", "--yes")
+    assert handle.path.exists()
+
+
+def test_gc_leaves_a_step_alone_that_somebody_is_building(project: Project) -> None:
+    forgotten = project.stored("sft.train", model__safetensors="x", salt="forgotten")
+    with project.store._lock("sft.train"):
+        result = project.kedro("curricle", "gc", "--yes")
+    assert result.exit_code == 1
+    assert "another run" in result.stderr
+    assert forgotten.path.exists()
+
+
+def test_a_plan_counts_the_seven_billion(project: Project) -> None:
+    result = project.kedro(
+        "curricle", "plan", "--pipelines", "pretrain",
+        "--params", "pretrain.prepare.architecture=llama_7b",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "7,391,678,464" in result.stdout
+
+
+def test_a_plan_of_a_project_that_never_ran_builds_nothing(project: Project) -> None:
+    result = project.kedro("curricle", "plan")
+    assert result.exit_code == 0
+    assert "is known after the first run" in result.stdout
+    assert not project.store.root.exists()

@@ -1,0 +1,5 @@
+"""Fixtures."""
+
+from tests.fabricated import project
+
+__all__ = ["project"]

@@ -1,0 +1,99 @@
+"""Table, curves and report: the same functions for the pipeline and for a run that failed."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from curricle.pipelines.report.pipeline import create_pipeline
+from curricle.reporting.artefacts import ARTEFACTS, write_artefacts
+from curricle.reporting.curves import context_changes, curriculum_curves
+from curricle.reporting.document import curriculum_report
+from curricle.reporting.state import StageState, read_states
+from curricle.reporting.table import curriculum_rows, curriculum_table
+from curricle.reporting.viz_styles import write_styles
+from tests.fabricated import Project, specs
+
+
+@pytest.fixture
+def states(project: Project) -> tuple[StageState, ...]:
+    first = project.certify("pretrain", perplexity=80.0)
+    second = project.certify("sft", first, assistant_token_accuracy=0.5, perplexity=100.0)
+    worse = project.train("dpo", second, perplexity=400.0)
+    project.judge("dpo", worse, {"perplexity": 400.0}, second)
+    return read_states(project.catalog(), specs())
+
+
+def test_forgetting_is_measured_against_the_first_stage(states: tuple[StageState, ...]) -> None:
+    rows = {row["stage"]: row for row in curriculum_rows(states)}
+    assert rows["pretrain"]["perplexity_kept"] == 1.0
+    assert rows["sft"]["perplexity_kept"] == 1.25
+    assert "perplexity_kept" not in rows["lora"]
+
+
+def test_the_table_has_a_row_a_stage_and_what_it_cost(states: tuple[StageState, ...]) -> None:
+    table = curriculum_table(states)
+    assert list(table["stage"]) == ["pretrain", "sft", "dpo", "lora"]
+    assert list(table["status"]) == ["certified", "certified", "closed", "not run"]
+    assert table["seconds"].notna().sum() == 3
+
+
+def test_each_stage_that_trained_has_a_curve(states: tuple[StageState, ...]) -> None:
+    figure = curriculum_curves(states)
+    assert [trace.name for trace in figure.data] == ["pretrain", "sft", "dpo"]
+
+
+def test_a_figure_without_any_curve_says_so() -> None:
+    assert "No stage" in curriculum_curves(()).layout.title.text
+
+
+def test_a_longer_context_is_marked_at_its_first_step() -> None:
+    points = [{"step": n, "seq_length": 128 if n < 3 else 256} for n in range(1, 5)]
+    assert context_changes(points) == [(3, 256)]
+
+
+def test_the_report_names_the_failed_check_and_the_parents(states: tuple[StageState, ...]) -> None:
+    text = curriculum_report(states)
+    assert "## dpo: closed" in text
+    assert "perplexity 400 > 100" in text
+    assert "(pretrain)" in text
+
+
+def test_the_pipeline_makes_what_the_hook_would(
+    project: Project, states: tuple[StageState, ...]
+) -> None:
+    left = create_pipeline().inputs()
+    kinds = {"candidate": "candidate", "gate_report": "report", "checkpoint": "certificate"}
+    held = {
+        f"{state.stage}_{kind}": MemoryDataset(getattr(state, field) or {}, copy_mode="assign")
+        for state in states[:3]
+        for kind, field in kinds.items()
+    }
+    nothing = {name: MemoryDataset(False, copy_mode="assign") for name in left - held.keys()}
+    catalog = DataCatalog({**held, **nothing, "curriculum_report": MemoryDataset()})
+    made = SequentialRunner().run(create_pipeline().filter(node_names=["curriculum_report"]),
+                                  catalog)  # fmt: skip
+    assert "## sft: certified" in made["curriculum_report"].load()
+    assert set(ARTEFACTS) == create_pipeline().outputs()
+
+
+def test_an_artefact_that_cannot_be_written_does_not_hide_the_run(
+    states: tuple[StageState, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(MemoryDataset):
+        def save(self, data: object) -> None:
+            raise OSError("no space left on device")
+
+    with caplog.at_level(logging.WARNING):
+        write_artefacts(DataCatalog({name: Full() for name in ARTEFACTS}), states)
+    assert caplog.text.count("no space left") == len(ARTEFACTS)
+
+
+def test_gates_are_green_red_and_grey(project: Project, states: tuple[StageState, ...]) -> None:
+    write_styles(project.path, states)
+    text = (project.path / ".viz/styles.json").read_text()
+    for colour in ("#2e9e5b", "#d64545", "#9aa0a6"):
+        assert colour in text
