@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-import typing
-from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
-from pydantic import BaseModel
 
 from curricle.config.corpus import IngestParameters
-from curricle.config.loader import CurricleConfigLoader
 from curricle.config.training import PretrainParameters
 from curricle.errors import ConfigError
-from curricle.pipeline_registry import register_pipelines
-from curricle.settings import CONFIG_LOADER_ARGS
+from tests.config.environments import PROJECT, block, parameters, typed_blocks
 
-PROJECT = Path(__file__).parents[2]
 ENVIRONMENTS = ["base", "test", "workstation", "a100", "h100"]
 NEEDS_A_REVISION = ["a100", "h100"]
-
-
-def parameters(environment: str) -> dict[str, Any]:
-    arguments = {**CONFIG_LOADER_ARGS, "default_run_env": environment}
-    loader = CurricleConfigLoader(str(PROJECT / "conf"), **arguments)
-    return dict(loader["parameters"])
-
-
-def typed_blocks() -> dict[str, type[BaseModel]]:
-    """Every parameter block that a node receives, and the model that Kedro makes of it."""
-    blocks = {}
-    for node in register_pipelines()["__default__"].nodes:
-        types = typing.get_type_hints(node.func)
-        inputs = node._inputs if isinstance(node._inputs, dict) else {}
-        for argument, dataset in inputs.items():
-            kind = types.get(argument)
-            if dataset.startswith("params:") and isinstance(kind, type):
-                if issubclass(kind, BaseModel):
-                    blocks[dataset.removeprefix("params:")] = kind
-    return blocks
-
-
-def block(loaded: dict[str, Any], name: str) -> Any:
-    return OmegaConf.select(OmegaConf.create(loaded), name, default={})
-
-
-def plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def with_revisions(loaded: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +37,7 @@ def test_an_environment_fits_the_typed_models(environment: str) -> None:
     if environment in NEEDS_A_REVISION:
         loaded = with_revisions(loaded)
     for name, model in typed_blocks().items():
-        model.model_validate(plain(block(loaded, name)))
+        model.model_validate(block(loaded, name))
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -85,7 +50,7 @@ def test_an_environment_names_no_block_that_nobody_reads(environment: str) -> No
 
 @pytest.mark.parametrize("environment", NEEDS_A_REVISION)
 def test_a_hub_source_without_a_revision_stops_the_run_and_says_so(environment: str) -> None:
-    ingest = plain(block(parameters(environment), "corpus.ingest"))
+    ingest = block(parameters(environment), "corpus.ingest")
     with pytest.raises(ConfigError, match=r"'HuggingFaceFW/fineweb-edu' has no `revision`"):
         IngestParameters.model_validate(ingest)
 
