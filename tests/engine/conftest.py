@@ -29,9 +29,9 @@ OVERRIDES: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> None:
+def one_thread() -> None:
     """Results depend on the number of threads, so tests pin it."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +76,7 @@ def make_job(tmp_path: Path) -> MakeJob:
             (folder / part).mkdir(parents=True, exist_ok=True)
         return Job(
             kind=kind, step=kind, inputs=inputs, parameters=parameters, precision="fp32",
-            output=folder / "result", resume=folder / "resume", checkpoint_every_s=1e9, threads=2,
+            output=folder / "result", resume=folder / "resume", checkpoint_every_s=1e9, threads=1,
         )  # fmt: skip
 
     return make
