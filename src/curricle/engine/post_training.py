@@ -19,7 +19,6 @@ from curricle.config.training import DpoParameters, SftParameters
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
 from curricle.engine.rendering import (
-    Messages,
     attach_chat_template,
     keep_short,
     render_file,
@@ -190,13 +189,21 @@ def preference_pairs(
     """Read pairs, drop those that are too long, and say how many.
 
     Raises:
-        DataError: a row prefers an answer over itself, or none is short enough.
+        DataError: a row prefers an answer over itself or spells a special token, or none is short
+            enough.
     """
     kept, dropped = [], 0
     for number, row in read_rows(path):
         if row["chosen"] == row["rejected"]:
-            raise DataError(f"{path.name}, row {number}: chosen and rejected are identical")
-        length = max(_pair_length(tokenizer, row, answer) for answer in ("chosen", "rejected"))
+            raise DataError(
+                f"{path.name}, row {number}: chosen and rejected are identical, so there is "
+                f"nothing to prefer. Remove the row."
+            )
+        where = f"{path.name}, row {number}"
+        length = max(
+            len(render_prompt(tokenizer, row["prompt"] + row[answer], where))
+            for answer in ("chosen", "rejected")
+        )
         if length > parameters.max_length:
             dropped += 1
             continue
@@ -212,10 +219,6 @@ def preference_pairs(
 def write_curve(folder: Path, curve: list[dict[str, float]]) -> None:
     """Write the training curve beside the checkpoint, a JSON object per step."""
     (folder / CURVE_NAME).write_text("".join(json.dumps(point) + "\n" for point in curve))
-
-
-def _pair_length(tokenizer: Tokenizer, row: dict[str, Messages], answer: str) -> int:
-    return len(render_prompt(tokenizer, row["prompt"] + row[answer]))
 
 
 def _replay_rows(
