@@ -145,7 +145,7 @@ def trainer_arguments(
     return {
         "output_dir": str(job.resume),
         "per_device_train_batch_size": micro_batch,
-        "gradient_accumulation_steps": max(1, parameters.batch_size // micro_batch),
+        "gradient_accumulation_steps": parameters.batch_size // micro_batch,
         "num_train_epochs": parameters.num_train_epochs,
         "max_steps": parameters.max_steps or -1,
         "learning_rate": parameters.learning_rate,
@@ -183,10 +183,9 @@ def train(
         Interrupted: a signal arrived; the state is saved.
     """
     whole = parameters.batch_size
-    oom = OOMHandler(
-        min(parameters.per_device_train_batch_size or whole, whole), parameters.oom_recovery
-    )
+    oom = OOMHandler(parameters.per_device_train_batch_size or whole, parameters.oom_recovery)
     while True:
+        oom.micro_batch = largest_divisor(whole, oom.micro_batch)
         trainer = make_trainer(oom.micro_batch)
         checkpoint = newest_valid_checkpoint(job.resume)
         started = time.monotonic()
@@ -211,6 +210,14 @@ def train(
     ]
     seconds = time.monotonic() - started
     return trainer, curve, {"train_s": round(seconds, 2), "micro_batch": oom.micro_batch}
+
+
+def largest_divisor(whole: int, limit: int) -> int:
+    """Return the largest divisor of ``whole`` that is at most ``limit``.
+
+    Accumulation takes whole micro-batches: 14 samples in passes of 4 would be a step of 12.
+    """
+    return next(size for size in range(min(limit, whole), 0, -1) if whole % size == 0)
 
 
 def _quiet(trainer: Trainer) -> None:
