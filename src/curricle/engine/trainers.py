@@ -3,6 +3,7 @@
 What differs from TRL, and why:
 
 * the schedule and the optimizer groups are ours, the same as in pretraining;
+* the order of samples is decided by seed and epoch, so a resumed epoch is the same epoch;
 * checkpoints carry a manifest, written last, and only a valid one is resumed from;
 * on a CPU the SFT loss computes logits only where there is a label (TRL's tiles score every
   position there, and entropy and accuracy besides): the same loss, a test says so;
@@ -26,6 +27,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOTrainer, SFTTrainer
 
 from curricle.config.training import PostTrainingParameters
@@ -105,6 +107,27 @@ class PairDPOTrainer(_OurSchedule, DPOTrainer):
     def __init__(self, parameters: PostTrainingParameters, **kwargs: Any) -> None:
         self.parameters = parameters
         super().__init__(**kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        grouped = super()._get_train_sampler(train_dataset)
+        return EpochSampler(grouped.batch_size, grouped.lengths, self.parameters.seed)
+
+
+class EpochSampler(LengthGroupedSampler):
+    """Samples of similar length together, in an order that the seed and the epoch decide.
+
+    The library draws the order from the global generator, which a run that resumes in its second
+    epoch finds in another state: it would read other samples than the run that was not interrupted.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the next order for this epoch; the trainer calls it before each."""
+        self.generator = torch.Generator().manual_seed(1000 * self._seed + epoch)
 
 
 class _Guard(TrainerCallback):
