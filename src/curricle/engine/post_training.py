@@ -47,7 +47,7 @@ def sft_job(job: Job) -> JobResult:
     trainer, curve, measured = train(job, parameters, make_trainer)
     save_checkpoint(trainer.model, tokenizer, job.output)
     write_curve(job.output, curve)
-    return JobResult(effective={**effective, **_in_force(job, trainer)}, measured=measured)
+    return JobResult(effective={**effective, **in_force(job, trainer)}, measured=measured)
 
 
 def sft_trainer(
@@ -180,7 +180,7 @@ def dpo_job(job: Job) -> JobResult:
     trainer, curve, measured = train(job, parameters, make_trainer)
     save_checkpoint(trainer.model, tokenizer, job.output)
     write_curve(job.output, curve)
-    return JobResult(effective={**effective, **_in_force(job, trainer)}, measured=measured)
+    return JobResult(effective={**effective, **in_force(job, trainer)}, measured=measured)
 
 
 def preference_pairs(
@@ -251,7 +251,7 @@ def _replay_rows(
     ]
 
 
-def _in_force(job: Job, trainer: Any) -> dict[str, Any]:
+def in_force(job: Job, trainer: Any) -> dict[str, Any]:
     """Return what was in force, after asserting that it is what was asked for."""
     effective = "bf16" if trainer.accelerator.mixed_precision == "bf16" else "fp32"
     if effective != job.precision:

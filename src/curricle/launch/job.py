@@ -36,7 +36,7 @@ JOB_KINDS: dict[str, JobKind] = {
     "pretrain": JobKind("curricle.engine.pretraining:pretrain_job", revision=1),
     "sft": JobKind("curricle.engine.post_training:sft_job", revision=1, libraries=_TRL),
     "dpo": JobKind("curricle.engine.post_training:dpo_job", revision=2, libraries=_TRL),
-    "lora": JobKind("curricle.engine.adapters:lora_job", revision=1, libraries=(*_TRL, "peft")),
+    "lora": JobKind("curricle.engine.adapters:lora_job", revision=2, libraries=(*_TRL, "peft")),
     "evaluate": JobKind("curricle.engine.evaluation:evaluate_job", revision=1),
     "probe_precision": JobKind("curricle.engine.precision:probe_job", revision=1),
 }
