@@ -16,6 +16,7 @@ from curricle.engine.models import init_job
 from curricle.launch.job import Job
 from curricle.pipelines.corpus.packing import pack
 from curricle.pipelines.corpus.tokenizer import train_tokenizer
+from curricle.pipelines.sft.rows import write_rows
 
 MakeJob = Callable[..., Job]
 
@@ -29,9 +30,9 @@ OVERRIDES: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> None:
+def one_thread() -> None:
     """Results depend on the number of threads, so tests pin it."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -66,18 +67,22 @@ def packed(
     return folder
 
 
+def describe_job(folder: Path, kind: str, parameters: dict[str, Any], **inputs: Path) -> Job:
+    """A job whose result and trainer checkpoints go into a folder."""
+    for part in ("result", "resume"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    return Job(
+        kind=kind, step=kind, inputs=inputs, parameters=parameters, precision="fp32",
+        output=folder / "result", resume=folder / "resume", checkpoint_every_s=1e9, threads=1,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
     """Return a function that describes a job with folders of its own."""
 
     def make(kind: str, parameters: dict[str, Any], name: str = "job", **inputs: Path) -> Job:
-        folder = tmp_path / name
-        for part in ("result", "resume"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        return Job(
-            kind=kind, step=kind, inputs=inputs, parameters=parameters, precision="fp32",
-            output=folder / "result", resume=folder / "resume", checkpoint_every_s=1e9, threads=2,
-        )  # fmt: skip
+        return describe_job(tmp_path / name, kind, parameters, **inputs)
 
     return make
 
@@ -91,4 +96,49 @@ def initial(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
         kind="init", step="init", inputs={"tokenizer": tokenizer_folder}, parameters=parameters,
         precision="fp32", output=folder, resume=folder,
     ))  # fmt: skip
+    return folder
+
+
+WORDS = "apple river stone cloud lemon tiger piano robot candle garden window bridge".split()
+
+
+def asked(word: str) -> dict[str, str]:
+    return {"role": "user", "content": f"Write {word}."}
+
+
+def answered(word: str) -> dict[str, str]:
+    return {"role": "assistant", "content": f"def {word}():\n    return {len(word)}"}
+
+
+def refused(word: str) -> dict[str, str]:
+    return {"role": "assistant", "content": f"I can't help with that: {word}."}
+
+
+@pytest.fixture(scope="session")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Conversations of one and two turns, and requests, of which each side is a half."""
+    folder = tmp_path_factory.mktemp("chat")
+    rows = [{"messages": [asked(word), answered(word)]} for word in WORDS]
+    for first, second in zip(WORDS[::2], WORDS[1::2], strict=True):
+        turns = [asked(first), answered(first), asked(second), answered(second)]
+        rows.append({"messages": turns})
+    write_rows(folder / "train.jsonl", rows)
+    write_rows(folder / "heldout.jsonl", rows[::3])
+    write_rows(folder / "requests_heldout.jsonl", [
+        {"prompt": f"Write {word}.", "unsafe": number % 2 == 0, "id": word}
+        for number, word in enumerate(WORDS)
+    ])  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs that prefer the function over the refusal; the same ones held out."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rows = [
+        {"prompt": [asked(word)], "chosen": [answered(word)], "rejected": [refused(word)]}
+        for word in WORDS
+    ]
+    write_rows(folder / "train.jsonl", rows)
+    write_rows(folder / "heldout.jsonl", rows)
     return folder

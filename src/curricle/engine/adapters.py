@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -10,7 +11,12 @@ from transformers import PreTrainedModel
 
 from curricle.config.training import LoraParameters
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
-from curricle.engine.post_training import packed_conversations, sft_trainer, write_curve
+from curricle.engine.post_training import (
+    in_force,
+    packed_conversations,
+    sft_trainer,
+    write_curve,
+)
 from curricle.engine.rendering import attach_chat_template
 from curricle.engine.trainers import PackedSFTTrainer, train
 from curricle.errors import ConfigError
@@ -27,20 +33,53 @@ def lora_job(job: Job) -> JobResult:
     rows, effective = packed_conversations(tokenizer, job, parameters)
 
     def make_trainer(micro_batch: int) -> PackedSFTTrainer:
+        model = load_model(job.inputs["start"])
+        check_targets(model, parameters)
         return sft_trainer(
-            job, parameters, load_model(job.inputs["start"]), tokenizer, rows,
+            job, parameters, model, tokenizer, rows,
             micro_batch=micro_batch,
             peft_config=apply_lora_config(parameters),
         )  # fmt: skip
 
     trainer, curve, measured = train(job, parameters, make_trainer)
     adapted: PeftModel = trainer.model
-    trained = adapted_modules(adapted)
+    trained = {**in_force(job, trainer), **adapted_modules(adapted)}
     save_adapter(adapted, job)
     merged = adapted.merge_and_unload(safe_merge=True)
     save_checkpoint(merged, tokenizer, job.output)
     write_curve(job.output, curve)
     return JobResult(effective={**effective, **trained}, measured=measured)
+
+
+def check_targets(model: PreTrainedModel, parameters: LoraParameters) -> None:
+    """Make sure that every target names something in the model.
+
+    PEFT only objects when none does: a mistyped module beside a right one, or an expert parameter
+    that is not there, would go without an adapter and without a word.
+
+    Raises:
+        ConfigError: a target matches nothing; names it and what there is.
+    """
+    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    names = {
+        "target_modules": [name for name, _ in model.named_modules()],
+        "target_parameters": [name for name, _ in model.named_parameters()],
+    }
+    for field, present in names.items():
+        targets = getattr(parameters, field) or []
+        if isinstance(targets, str):  # all-linear, or one pattern for whole names, as PEFT reads it
+            found = targets == "all-linear" or any(re.fullmatch(targets, n) for n in present)
+            missing = [] if found else [targets]
+        else:
+            missing = [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in present)]
+        if missing:
+            known = sorted({n.rpartition(".")[2] for n in linear})
+            raise ConfigError(
+                f"lora.train.{field}: {', '.join(missing)} matches nothing in the model. "
+                f"Use all-linear, or some of its linear modules: {', '.join(known)}."
+            )
+    if not (parameters.target_modules or parameters.target_parameters):
+        raise ConfigError("lora.train.target_modules is empty: nothing would be trained")
 
 
 def apply_lora_config(parameters: LoraParameters) -> LoraConfig:
@@ -59,22 +98,17 @@ def save_adapter(model: PeftModel, job: Job) -> None:
     """Save the adapter alone, beside the merged checkpoint."""
     # The base's folder is another on every machine; the manifest names the base by its digest.
     for config in model.peft_config.values():
-        config.base_model_name_or_path = None
+        config.base_model_name_or_path = ""  # PEFT would fill in the folder for None
     model.save_pretrained(job.output / ADAPTER_FOLDER)
     (job.output / ADAPTER_FOLDER / "README.md").unlink(missing_ok=True)
 
 
 def adapted_modules(model: PeftModel) -> dict[str, Any]:
-    """Count what the adapter trains.
-
-    Raises:
-        ConfigError: nothing.
-    """
+    """Count what the adapter trains."""
     names = sorted({n.split(".lora_")[0].rpartition(".")[2]
                     for n, p in model.named_parameters() if p.requires_grad})  # fmt: skip
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if not count:
-        raise ConfigError("lora.train.target_modules matches no module: nothing would be trained")
+    assert count, "check_targets refuses targets that match nothing"
     return {"adapted_modules": names, "trainable_parameters": count}
 
 

@@ -21,7 +21,10 @@ def greedy_answers(
 
     Prompts are batched by length and padded on the left.
     """
-    tokens = [render_prompt(tokenizer, prompt) for prompt in prompts]
+    tokens = [
+        render_prompt(tokenizer, prompt, f"prompt {number}")
+        for number, prompt in enumerate(prompts, start=1)
+    ]
     order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     answers = [""] * len(prompts)

@@ -20,7 +20,6 @@ from curricle.engine.fitting import fit_rows
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
 from curricle.engine.rendering import (
-    Messages,
     Rendered,
     attach_chat_template,
     keep_short,
@@ -50,7 +49,7 @@ def sft_job(job: Job) -> JobResult:
     trainer, curve, measured = train(job, parameters, make_trainer)
     save_checkpoint(trainer.model, tokenizer, job.output)
     write_curve(job.output, curve)
-    return JobResult(effective={**effective, **_in_force(job, trainer)}, measured=measured)
+    return JobResult(effective={**effective, **in_force(job, trainer)}, measured=measured)
 
 
 def sft_trainer(
@@ -177,7 +176,7 @@ def dpo_job(job: Job) -> JobResult:
     trainer, curve, measured = train(job, parameters, make_trainer)
     save_checkpoint(trainer.model, tokenizer, job.output)
     write_curve(job.output, curve)
-    return JobResult(effective={**effective, **_in_force(job, trainer)}, measured=measured)
+    return JobResult(effective={**effective, **in_force(job, trainer)}, measured=measured)
 
 
 def preference_pairs(
@@ -186,13 +185,21 @@ def preference_pairs(
     """Read pairs, drop those that are too long, and say how many.
 
     Raises:
-        DataError: a row prefers an answer over itself, or none is short enough.
+        DataError: a row prefers an answer over itself or spells a special token, or none is short
+            enough.
     """
     kept, dropped = [], 0
     for number, row in read_rows(path):
         if row["chosen"] == row["rejected"]:
-            raise DataError(f"{path.name}, row {number}: chosen and rejected are identical")
-        length = max(_pair_length(tokenizer, row, answer) for answer in ("chosen", "rejected"))
+            raise DataError(
+                f"{path.name}, row {number}: chosen and rejected are identical, so there is "
+                f"nothing to prefer. Remove the row."
+            )
+        where = f"{path.name}, row {number}"
+        length = max(
+            len(render_prompt(tokenizer, row["prompt"] + row[answer], where))
+            for answer in ("chosen", "rejected")
+        )
         if length > parameters.max_length:
             dropped += 1
             continue
@@ -217,10 +224,6 @@ def _packed_row(samples: list[Rendered]) -> dict[str, list[int]]:
         "labels": np.concatenate(labels).tolist(),
         "seq_lengths": [len(s) for s in samples],
     }
-
-
-def _pair_length(tokenizer: Tokenizer, row: dict[str, Messages], answer: str) -> int:
-    return len(render_prompt(tokenizer, row["prompt"] + row[answer]))
 
 
 def _replay_rows(
@@ -253,7 +256,7 @@ def _replay_rows(
     ]
 
 
-def _in_force(job: Job, trainer: Any) -> dict[str, Any]:
+def in_force(job: Job, trainer: Any) -> dict[str, Any]:
     """Return what was in force, after asserting that it is what was asked for."""
     effective = "bf16" if trainer.accelerator.mixed_precision == "bf16" else "fp32"
     if effective != job.precision:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from curricle.engine.hardware import detect_gpu_type, device
+from curricle.errors import ConfigError
 from curricle.launch.job import Job, JobResult
 
 _SHAPES = ((512, 128, 384), (512, 576, 1536), (1024, 1024, 1024))
@@ -30,9 +31,18 @@ def probe_job(job: Job) -> JobResult:
 
 
 def autocast(precision: str) -> AbstractContextManager[object]:
-    """Return the context in which a forward pass runs: weights stay in fp32."""
+    """Return the context in which a forward pass runs: weights stay in fp32.
+
+    Raises:
+        ConfigError: the precision is one that no context gives, such as fp8.
+    """
     if precision == "fp32":
         return nullcontext()
+    if precision not in _DTYPES:
+        raise ConfigError(
+            f"precision={precision} is not available here, and nothing else may take its place "
+            f"unseen. Use {' or '.join(_DTYPES)}, or auto, which measures."
+        )
     return torch.autocast(device().type, dtype=torch.bfloat16)
 
 

@@ -1,7 +1,8 @@
 """Turns conversations into tokens and a mask of what the assistant said.
 
 The mask comes from the template's own generation markers, and is checked: a template that drops a
-turn, or marks nothing, would train on nothing or on everything without a word. Here it is an error.
+turn, or marks nothing, would train on nothing or on everything without a word. So would text that
+spells ``<|im_end|>``, which ends the turn of whoever quotes it. Here each is an error.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ def render(tokenizer: Tokenizer, messages: Messages, where: str) -> Rendered:
         where: file and row, for messages.
 
     Raises:
-        DataError: the template marks nothing as the assistant's, or drops an assistant turn.
+        DataError: the template marks nothing as the assistant's, or drops an assistant turn; or a
+            message spells a special token.
     """
+    refuse_special_tokens(tokenizer, messages, where)
     encoded = tokenizer.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
@@ -85,13 +88,37 @@ def render_file(tokenizer: Tokenizer, path: Path) -> Iterator[Rendered]:
         yield render(tokenizer, row["messages"], f"{path.name}, row {number}")
 
 
-def render_prompt(tokenizer: Tokenizer, prompt: Messages) -> list[int]:
-    """Return the tokens of a prompt, ending where the assistant is to speak."""
+def render_prompt(tokenizer: Tokenizer, prompt: Messages, where: str) -> list[int]:
+    """Return the tokens of a prompt, ending where the assistant is to speak.
+
+    Raises:
+        DataError: a message spells a special token.
+    """
+    refuse_special_tokens(tokenizer, prompt, where)
     encoded = tokenizer.apply_chat_template(
         prompt, tokenize=True, return_dict=True, add_generation_prompt=True
     )
     ids: list[int] = encoded["input_ids"]
     return ids
+
+
+def refuse_special_tokens(tokenizer: Tokenizer, messages: Messages, where: str) -> None:
+    """Make sure that no message spells a token that only the template may write.
+
+    The tokenizer reads the rendered text as a whole and cannot tell the two apart: a user's
+    ``<|im_end|>`` would end the turn, and what follows could pass for the assistant's.
+
+    Raises:
+        DataError: one does; names the message and the token.
+    """
+    reserved = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    for number, message in enumerate(messages, start=1):
+        for token in reserved:
+            if token in str(message.get("content", "")):
+                raise DataError(
+                    f"{where}, message {number}: the text spells the special token {token}, which "
+                    f"would end or fake a turn. Leave this row out, or its source file."
+                )
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 What differs from TRL, and why:
 
 * the schedule and the optimizer groups are ours, the same as in pretraining;
+* the order of samples is decided by seed and epoch, so a resumed epoch is the same epoch;
 * checkpoints carry a manifest, written last, and only a valid one is resumed from;
 * on a CPU the SFT loss computes logits only where there is a label (TRL's tiles score every
   position there, and entropy and accuracy besides): the same loss, a test says so;
@@ -26,6 +27,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOTrainer, SFTTrainer
 
 from curricle.config.training import PostTrainingParameters
@@ -107,6 +109,27 @@ class PairDPOTrainer(_OurSchedule, DPOTrainer):
         self.parameters = parameters
         super().__init__(**kwargs)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        grouped = super()._get_train_sampler(train_dataset)
+        return EpochSampler(grouped.batch_size, grouped.lengths, self.parameters.seed)
+
+
+class EpochSampler(LengthGroupedSampler):
+    """Samples of similar length together, in an order that the seed and the epoch decide.
+
+    The library draws the order from the global generator, which a run that resumes in its second
+    epoch finds in another state: it would read other samples than the run that was not interrupted.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the next order for this epoch; the trainer calls it before each."""
+        self.generator = torch.Generator().manual_seed(1000 * self._seed + epoch)
+
 
 class _Guard(TrainerCallback):
     """Saves by the clock and on a signal, and seals what was saved."""
@@ -146,7 +169,7 @@ def trainer_arguments(
     return {
         "output_dir": str(job.resume),
         "per_device_train_batch_size": micro_batch,
-        "gradient_accumulation_steps": max(1, parameters.batch_size // micro_batch),
+        "gradient_accumulation_steps": parameters.batch_size // micro_batch,
         "num_train_epochs": parameters.num_train_epochs,
         "max_steps": parameters.max_steps or -1,
         "learning_rate": parameters.learning_rate,
@@ -184,10 +207,9 @@ def train(
         Interrupted: a signal arrived; the state is saved.
     """
     whole = parameters.batch_size
-    oom = OOMHandler(
-        min(parameters.per_device_train_batch_size or whole, whole), parameters.oom_recovery
-    )
+    oom = OOMHandler(parameters.per_device_train_batch_size or whole, parameters.oom_recovery)
     while True:
+        oom.micro_batch = largest_divisor(whole, oom.micro_batch)
         trainer = make_trainer(oom.micro_batch)
         checkpoint = newest_valid_checkpoint(job.resume)
         started = time.monotonic()
@@ -213,6 +235,14 @@ def train(
     ]
     seconds = time.monotonic() - started
     return trainer, curve, {"train_s": round(seconds, 2), "micro_batch": oom.micro_batch}
+
+
+def largest_divisor(whole: int, limit: int) -> int:
+    """Return the largest divisor of ``whole`` that is at most ``limit``.
+
+    Accumulation takes whole micro-batches: 14 samples in passes of 4 would be a step of 12.
+    """
+    return next(size for size in range(min(limit, whole), 0, -1) if whole % size == 0)
 
 
 def _quiet(trainer: Trainer) -> None:

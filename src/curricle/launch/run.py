@@ -3,11 +3,14 @@
 In process, torch is imported once for a whole curriculum: right for one CPU. A child frees a GPU's
 memory after each job and cannot take Kedro down with it. A child ends when its parent is gone
 (``PR_SET_PDEATHSIG``), and a signal to the parent reaches the child's whole process group first.
+It holds a lock to its very end: a parent that was killed loses the store's lock at once, while its
+child is still saving, and the next run must not start a second writer beside it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import importlib
 import importlib.metadata
 import json
@@ -119,20 +122,23 @@ def _run_in_child(job: Job) -> JobResult:
     folder = job.resume.parent
     description, log = folder / "job.json", folder / "job.log"
     outcome = {name: folder / f"{name}.json" for name in ("outcome", "error")}
-    for path in outcome.values():
-        path.unlink(missing_ok=True)
-    description.write_text(job.model_dump_json(indent=2))
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RANK", "MASTER_"))}
-    with log.open("ab") as stream, stop_on_signal() as stop:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "curricle.engine", str(description)],
-            stdin=subprocess.DEVNULL,
-            stderr=stream,
-            env=environment,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 (one thread here; nothing else ties them)
-        )
-        status = _wait(child, stop)
+    with log.open("ab") as stream, (folder / "job.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the child of a killed run has saved and ended
+        for path in outcome.values():
+            path.unlink(missing_ok=True)
+        description.write_text(job.model_dump_json(indent=2))
+        with stop_on_signal() as stop:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "curricle.engine", str(description)],
+                stdin=subprocess.DEVNULL,
+                stderr=stream,
+                env=environment,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 (nothing else ties the two)
+            )
+            status = _wait(child, stop)
     if stop:
         raise Interrupted(f"{job.step}: stopped by {stop.signal_name}; run the same command again")
     if status == 0:
