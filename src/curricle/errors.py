@@ -39,4 +39,12 @@ class JobFailed(CurricleError):
 
 
 class Interrupted(CurricleError):
-    """A signal arrived; what was trained so far is saved and the same command continues."""
+    """A signal arrived; what was trained so far is saved and the same command continues.
+
+    Attributes:
+        signal_name: ``SIGTERM`` and so on.
+    """
+
+    def __init__(self, message: str, signal_name: str) -> None:
+        super().__init__(message)
+        self.signal_name = signal_name

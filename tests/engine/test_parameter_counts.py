@@ -7,7 +7,6 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from curricle.config.architectures import ARCHITECTURES
-from curricle.engine.models import ARCHITECTURES as ENGINE_ARCHITECTURES
 from curricle.planning.plan import count_lora_parameters, count_parameters
 
 
@@ -25,7 +24,3 @@ def test_an_adapter_on_all_linear_layers_is_counted_as_peft_counts_it() -> None:
         adapted = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear"))
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     assert count_lora_parameters(fields, rank=8) == trainable
-
-
-def test_a_plan_and_the_engine_mean_the_same_architectures() -> None:
-    assert ENGINE_ARCHITECTURES == ARCHITECTURES

@@ -261,7 +261,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(
                 f"{folder} cannot be written ({error}). Mount it writable, mend its permissions, "
-                f"or set another place: `store` and `data` in conf/base/globals.yml."
+                f"or set another place: `data` in conf/base/globals.yml."
             ) from error
         raise
 

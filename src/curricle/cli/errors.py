@@ -45,7 +45,7 @@ def clear_ending(error: BaseException) -> Ending | None:
         return Ending(_CONTINUES, _BY_SIGNAL + signal.SIGINT)
     for link in _chain(error):
         if isinstance(link, Interrupted):
-            return Ending(str(link), _BY_SIGNAL + _signal_number(str(link)))
+            return Ending(str(link), _BY_SIGNAL + signal.Signals[link.signal_name].value)
         if isinstance(link, CurricleError):
             return Ending(str(link), FAILED)
     for link in _chain(error):
@@ -84,11 +84,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield link
         seen.add(id(link))
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-
-
-def _signal_number(message: str) -> int:
-    found = re.search(r"\bSIG[A-Z]+\b", message)
-    return signal.Signals[found.group()].value if found else signal.SIGINT.value
 
 
 def _kedro_user_error(error: BaseException) -> str:

@@ -53,7 +53,9 @@ def signals_interrupt() -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        raise Interrupted(f"Stopped by {name}. The same command continues from what is stored.")
+        raise Interrupted(
+            f"Stopped by {name}. The same command continues from what is stored.", name
+        )
 
     previous = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:

@@ -86,8 +86,8 @@ class SourceParameters(_Parameters):
         if self.kind == "hub" and not self.is_local and not self.revision:
             raise ConfigError(
                 f"corpus source {self.path!r} has no `revision`: a dataset on a hub changes under "
-                "its name. Set `revision` to a commit (`kedro curricle pin` resolves it), or make "
-                "`path` a dataset on this machine."
+                "its name. Set `revision` to a commit of the dataset, or make `path` a "
+                "dataset on this machine."
             )
         if self.input_ids_field and self.kind != "hub":
             raise ConfigError(

@@ -18,7 +18,7 @@ class ModelConfig(Parameters):
     """The architecture that pretraining starts from.
 
     Attributes:
-        architecture: a name of ``curricle.engine.models.ARCHITECTURES``.
+        architecture: a name of ``curricle.config.architectures.ARCHITECTURES``.
         overrides: fields of the architecture's Hugging Face configuration to set otherwise.
         seed: seed of the initial weights.
     """

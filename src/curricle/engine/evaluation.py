@@ -27,7 +27,7 @@ from curricle.engine.objectives import labelled_logits
 from curricle.engine.post_training import PackedRows
 from curricle.engine.precision import autocast
 from curricle.engine.pretraining import open_packed
-from curricle.engine.rendering import Rendered, attach_chat_template, render
+from curricle.engine.rendering import Rendered, attach_chat_template, render, render_row
 from curricle.errors import DataError
 from curricle.launch.job import Job, JobResult
 from curricle.pipelines.corpus.packed import IGNORED
@@ -71,9 +71,16 @@ def evaluate_job(job: Job) -> JobResult:
     with torch.no_grad(), autocast(job.precision):
         for group in groups:
             metrics |= MEASURES[group](subject)
-    rounded = {name: float(f"{value:.6g}") for name, value in metrics.items()}
-    (job.output / "metrics.json").write_text(json.dumps(rounded, indent=2) + "\n")
+    (job.output / "metrics.json").write_text(json.dumps(_readable(metrics), indent=2) + "\n")
     return JobResult(effective={"precision": job.precision})
+
+
+def _readable(metrics: Metrics) -> dict[str, float | str]:
+    """Six digits are plenty; NaN and infinity, which JSON has no form for, become words."""
+    return {
+        name: float(f"{value:.6g}") if np.isfinite(value) else str(value)
+        for name, value in metrics.items()
+    }
 
 
 def measure_language(subject: Subject) -> Metrics:
@@ -100,7 +107,7 @@ def measure_chat(subject: Subject) -> Metrics:
     """Share of the assistant's tokens that the model puts first, on held-out conversations."""
     rows = list(_rows(subject, "heldout.jsonl"))
     samples = [
-        render(subject.tokenizer, row["messages"], f"heldout.jsonl, row {number}")
+        render_row(subject.tokenizer, row, f"heldout.jsonl, row {number}")
         for number, row in enumerate(rows, start=1)
     ]
     _, correct, tokens = _score(subject.model, _conversation_batches(subject, samples))

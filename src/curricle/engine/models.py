@@ -13,35 +13,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
+from curricle.config.architectures import ARCHITECTURES
 from curricle.engine.hardware import device
 from curricle.errors import ConfigError, DataError
 from curricle.launch.job import Job, JobResult
 
 logger = logging.getLogger(__name__)
-
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "llama_7b": {
-        "vocab_size": 50_304,
-        "hidden_size": 4096,
-        "intermediate_size": 14_336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 2048,
-        "tie_word_embeddings": False,
-    },
-    "llama_small": {
-        "vocab_size": 4096,
-        "hidden_size": 128,
-        "intermediate_size": 384,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
-        "tie_word_embeddings": True,
-    },
-}
-"""Name to the fields of its ``LlamaConfig``. ``llama_7b`` has 7,391,678,464 parameters."""
 
 
 def architecture_config(name: str, overrides: dict[str, Any]) -> LlamaConfig:

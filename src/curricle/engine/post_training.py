@@ -64,7 +64,7 @@ def sft_trainer(
 ) -> PackedSFTTrainer:
     """Return the trainer of packed rows; ``kwargs`` carry the adapter's configuration."""
     arguments = SFTConfig(
-        **trainer_arguments(parameters, job, micro_batch),
+        **trainer_arguments(parameters, job, micro_batch, len(rows)),
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         max_length=None,
@@ -100,7 +100,7 @@ def packed_conversations(
     packed = [_packed_row([samples[index] for index in group]) for group in groups]
     tokens = sum(len(s) for s in samples)
     trained = sum(int(s.assistant_mask.sum()) for s in samples)
-    if trained in (0, tokens):
+    if not trained or any(s.assistant_mask.all() for s in samples):
         raise DataError(
             f"{job.step}: the loss would fall on {trained} of {tokens} tokens. "
             "Check the chat template's generation markers."
@@ -157,7 +157,7 @@ def dpo_job(job: Job) -> JobResult:
 
     def make_trainer(micro_batch: int) -> PairDPOTrainer:
         arguments = DPOConfig(
-            **trainer_arguments(parameters, job, micro_batch),
+            **trainer_arguments(parameters, job, micro_batch, len(pairs)),
             beta=parameters.beta,
             loss_type=loss_types,
             loss_weights=[1.0, parameters.sft_weight][: len(loss_types)],

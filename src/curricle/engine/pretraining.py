@@ -211,7 +211,8 @@ class _Pretrainer:
                 if stop:
                     raise Interrupted(
                         f"{self.job.step}: stopped by {stop.signal_name} after step {step + 1} of "
-                        f"{self.steps}, which is saved. The same command continues from there."
+                        f"{self.steps}, which is saved. The same command continues from there.",
+                        stop.signal_name,
                     )
         return self.curve, round(tokens / (time.monotonic() - started), 1) if tokens else 0.0
 

@@ -58,6 +58,11 @@ def render(tokenizer: Tokenizer, messages: Messages, where: str) -> Rendered:
         DataError: the template marks nothing as the assistant's, or drops an assistant turn; or a
             message spells a special token.
     """
+    if any(not isinstance(message.get("content"), str) for message in messages):
+        raise DataError(
+            f"{where}: a turn without text content. Tool calls need a chat template that renders "
+            f"them; write the call into the content, or leave the row out."
+        )
     refuse_special_tokens(tokenizer, messages, where)
     encoded = tokenizer.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
@@ -83,9 +88,20 @@ def render(tokenizer: Tokenizer, messages: Messages, where: str) -> Rendered:
 
 
 def render_file(tokenizer: Tokenizer, path: Path) -> Iterator[Rendered]:
-    """Render every row of a JSONL file with a ``messages`` column."""
+    """Render every row of a JSONL file of conversations and plain texts."""
     for number, row in read_rows(path):
-        yield render(tokenizer, row["messages"], f"{path.name}, row {number}")
+        yield render_row(tokenizer, row, f"{path.name}, row {number}")
+
+
+def render_row(tokenizer: Tokenizer, row: dict[str, Any], where: str) -> Rendered:
+    """Render a row with ``messages``, or one with a plain ``text``, which is trained as a whole."""
+    if row.get("messages") is not None:
+        return render(tokenizer, row["messages"], where)
+    refuse_special_tokens(tokenizer, [{"content": row["text"]}], where)
+    ids = [*tokenizer(row["text"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    input_ids = np.asarray(ids, dtype=np.int64)
+    # Nothing before the first token predicts it.
+    return Rendered(input_ids, np.arange(len(ids)) > 0)
 
 
 def render_prompt(tokenizer: Tokenizer, prompt: Messages, where: str) -> list[int]:

@@ -13,6 +13,7 @@ What differs from TRL, and why:
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -158,8 +159,17 @@ class _Guard(TrainerCallback):
         self._saved_at = time.monotonic()
 
 
+def training_steps(parameters: PostTrainingParameters, samples: int) -> int:
+    """Return the steps of all epochs, or ``max_steps`` when these are fewer.
+
+    Hugging Face repeats the data until ``max_steps`` is reached; here it is a limit.
+    """
+    epochs = math.ceil(samples / parameters.batch_size * parameters.num_train_epochs)
+    return min(epochs, parameters.max_steps or epochs)
+
+
 def trainer_arguments(
-    parameters: PostTrainingParameters, job: Job, micro_batch: int
+    parameters: PostTrainingParameters, job: Job, micro_batch: int, samples: int
 ) -> dict[str, Any]:
     """Return the arguments that SFT, DPO and LoRA share.
 
@@ -170,8 +180,7 @@ def trainer_arguments(
         "output_dir": str(job.resume),
         "per_device_train_batch_size": micro_batch,
         "gradient_accumulation_steps": parameters.batch_size // micro_batch,
-        "num_train_epochs": parameters.num_train_epochs,
-        "max_steps": parameters.max_steps or -1,
+        "max_steps": training_steps(parameters, samples),
         "learning_rate": parameters.learning_rate,
         "max_grad_norm": parameters.max_grad_norm,
         "bf16": job.precision == "bf16",
@@ -226,7 +235,8 @@ def train(
     if stop and state.global_step < state.max_steps:
         raise Interrupted(
             f"{job.step}: stopped by {stop.signal_name} after step {state.global_step} of "
-            f"{state.max_steps}, which is saved. The same command continues from there."
+            f"{state.max_steps}, which is saved. The same command continues from there.",
+            stop.signal_name,
         )
     curve = [
         {key: entry[key] for key in _CURVE_KEYS if key in entry}

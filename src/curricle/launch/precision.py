@@ -38,8 +38,7 @@ def effective_precision(run: RunSettings, requested: str, parameters: dict[str, 
         raise ConfigError(
             f"precision={requested!r} is unknown. Use auto, {', '.join(_PRECISIONS)}."
         )
-    machine = machine_kind()
-    record = run.store / "machines" / f"{hash_value(machine)[:16]}.json"
+    record = precision_record(run.store)
     if record.exists():
         return str(json.loads(record.read_text())["precision"])
     from curricle.launch.run import run_job
@@ -48,9 +47,14 @@ def effective_precision(run: RunSettings, requested: str, parameters: dict[str, 
     job = Job(kind="probe_precision", step="probe", inputs={}, parameters={}, precision="fp32",
               output=record.parent, resume=record.parent, threads=run.threads)  # fmt: skip
     probe = run_job(job, run).effective
-    replace_json(record, {"machine": machine, **probe})
+    replace_json(record, {"machine": machine_kind(), **probe})
     logger.info("precision: %s by measurement (%s)", probe["precision"], probe["gflops"])
     return str(probe["precision"])
+
+
+def precision_record(store: Path) -> Path:
+    """Return where the measurement of this kind of machine is kept."""
+    return store / "machines" / f"{hash_value(machine_kind())[:16]}.json"
 
 
 def machine_kind() -> dict[str, str]:

@@ -140,7 +140,10 @@ def _run_in_child(job: Job) -> JobResult:
             )
             status = _wait(child, stop)
     if stop:
-        raise Interrupted(f"{job.step}: stopped by {stop.signal_name}; run the same command again")
+        raise Interrupted(
+            f"{job.step}: stopped by {stop.signal_name}; run the same command again",
+            stop.signal_name,
+        )
     if status == 0:
         return JobResult.model_validate_json(outcome["outcome"].read_text())
     if status == USER_ERROR_EXIT:

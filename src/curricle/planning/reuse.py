@@ -15,10 +15,9 @@ from typing import Any, Literal
 from kedro.io import DatasetError
 from kedro.pipeline import Pipeline
 
-from curricle.checkpoints.hashing import hash_value
 from curricle.checkpoints.store import NotStored, only_stored
 from curricle.errors import CurricleError, GateClosed
-from curricle.launch.precision import machine_kind
+from curricle.launch.precision import precision_record
 from curricle.stages.spec import StageSpec
 
 Verdict = Literal["reused", "made", "closed"]
@@ -59,10 +58,7 @@ def precision_is_known(parameters: dict[str, Any]) -> bool:
 
     Measuring imports torch, which a plan never does.
     """
-    record = (
-        Path(parameters["run"]["store"]) / "machines" / f"{hash_value(machine_kind())[:16]}.json"
-    )
-    return record.exists()
+    return precision_record(Path(parameters["run"]["store"])).exists()
 
 
 def _value(name: str, made: dict[str, Any], catalog: Any) -> Any:

@@ -82,6 +82,7 @@ def judge_node(spec: StageSpec) -> Callable[..., dict[str, Any]]:
         policy: GatePolicy,
         parent: Certificate | None = None,
     ) -> dict[str, Any]:
+        check_descent(spec.name, candidate, parent)
         if metrics["candidate"] != candidate.digest:
             raise GateStale(
                 f"{spec.name}: the metrics belong to another candidate. Measure this one: "
@@ -112,6 +113,7 @@ def gate_node(spec: StageSpec) -> Callable[..., Certificate]:
         policy: GatePolicy,
         parent: Certificate | None = None,
     ) -> Certificate:
+        check_descent(spec.name, candidate, parent)
         again = f"kedro run --pipelines {spec.name} --tags gate"
         if report["candidate"] != candidate.digest or report["policy"] != policy.model_dump(
             mode="json"
@@ -133,6 +135,20 @@ def gate_node(spec: StageSpec) -> Callable[..., Certificate]:
         return Certificate(spec.name, candidate, report, parent)
 
     return promote
+
+
+def check_descent(stage: str, candidate: Stored, parent: Certificate | None) -> None:
+    """Make sure that a candidate was trained from the checkpoint that its certificate will name.
+
+    Raises:
+        GateStale: it was trained from another one, which has been replaced since.
+    """
+    started_from = candidate.manifest().identity["inputs"]["start"]
+    if parent is not None and started_from != parent.candidate.digest:
+        raise GateStale(
+            f"{stage}: the candidate was trained from another checkpoint of {parent.stage} than "
+            f"the current one. Train from this one: kedro run --pipelines {stage}"
+        )
 
 
 def _candidate(start: Stored | Certificate) -> Stored:

@@ -31,8 +31,9 @@ def _judge(name: str, value: Any, check: GateCheck, parent: Certificate | None) 
     high = None if check.max is None else check.max * unit
     if not reason:
         reason = _reason(name, value, low, high)
-    if reason and reference is not None:
-        reason += f" ({check.max or check.min:g} x {check.relative_to}'s {reference:.4g})"
+        if reason and reference is not None:
+            multiple = check.min if low is not None and _is_below(value, low) else check.max
+            reason += f" ({multiple:g} x {check.relative_to}'s {reference:.4g})"
     return {
         "metric": name,
         "value": value if _is_number(value) else str(value),
@@ -61,11 +62,15 @@ def _reason(name: str, value: Any, low: float | None, high: float | None) -> str
         return f"{name} is missing"
     if not _is_number(value):
         return f"{name} is {value}"
-    if low is not None and value < low:
+    if low is not None and _is_below(value, low):
         return f"{name} {value:.4g} < {low:.4g}"
     if high is not None and value > high:
         return f"{name} {value:.4g} > {high:.4g}"
     return ""
+
+
+def _is_below(value: Any, low: float) -> bool:
+    return _is_number(value) and value < low
 
 
 def _is_number(value: Any) -> bool:

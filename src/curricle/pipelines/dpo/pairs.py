@@ -58,7 +58,7 @@ def build_pairs(
     if parameters.dataset is None:
         train, heldout, report = _from_functions(documents, parameters)
     else:
-        train, heldout, report = _from_dataset(Path(parameters.dataset), parameters)
+        train, heldout, report = _from_dataset(Path(parameters.dataset).expanduser(), parameters)
     report["length"] = {"train": _lengths(train), "heldout": _lengths(heldout)}
     report["largest_operator_share"] = {"train": _largest(train), "heldout": _largest(heldout)}
     train += _request_pairs(chat, len(train), parameters.refusal_share)

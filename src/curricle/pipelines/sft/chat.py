@@ -15,7 +15,7 @@ from typing import Any
 from curricle.config.chat import ChatParameters, DocumentedParameters
 from curricle.errors import DataError
 from curricle.pipelines.corpus.documents import is_chosen
-from curricle.pipelines.sft.conversations import COMPLETION, TASKS, reply
+from curricle.pipelines.sft.conversations import TASKS, reply
 from curricle.pipelines.sft.functions import Function, functions, without_copies
 from curricle.pipelines.sft.messages import read_messages
 from curricle.pipelines.sft.requests import RequestSplit, split_requests
@@ -33,7 +33,8 @@ def build_chat(folder: Path, documents: Path, parameters: ChatParameters) -> dic
     """Write `train.jsonl`, `heldout.jsonl` and `requests_heldout.jsonl` into `folder`.
 
     Rows of the first two: `{"messages", "task", "source"}`, in random order, where the task is
-    body, explanation, completion, refusal, safe_request or external. Rows of the last:
+    body, explanation, completion, refusal, safe_request or external; a row of plain text has
+    `text` for `messages` and the task text. Rows of the last:
     `{"prompt", "unsafe", "id"}`.
 
     Args:
@@ -50,7 +51,7 @@ def build_chat(folder: Path, documents: Path, parameters: ChatParameters) -> dic
     if parameters.dataset is None:
         train, heldout, report = _from_functions(documents, parameters)
     else:
-        train, heldout, report = _from_dataset(Path(parameters.dataset), parameters)
+        train, heldout, report = _from_dataset(Path(parameters.dataset).expanduser(), parameters)
     requests = split_requests(parameters.seed)
     train += _request_rows(requests, len(train), parameters.refusal_share)
     draw = random.Random(f"chat:{parameters.seed}")
@@ -143,38 +144,28 @@ def _from_dataset(
     """Conversations from elsewhere, split by their first question, repeats left out."""
     splits: dict[bool, list[Row]] = {True: [], False: []}
     seen: set[str] = set()
-    repeated = short = 0
+    repeated = 0
     for row in read_messages(path):
-        messages = row.get("messages") or _split_text(row["text"])
-        if messages is None:
-            short += 1
-        elif str(messages) in seen:
+        messages = row.get("messages")
+        content = str(messages) if messages else row["text"]
+        if content in seen:
             repeated += 1
-        else:
-            seen.add(str(messages))
-            asked = next(m["content"] for m in messages if m["role"] == "user")
-            is_heldout = is_chosen(asked, parameters.seed, parameters.heldout_share)
-            splits[is_heldout].append(
-                {"messages": messages, "task": "external", "source": path.name}
-            )
+            continue
+        seen.add(content)
+        asked = next(m["content"] for m in messages if m["role"] == "user") if messages else content
+        kept = {"messages": messages, "task": "external"} if messages else {
+            "text": content, "task": "text",
+        }  # fmt: skip
+        is_heldout = is_chosen(asked, parameters.seed, parameters.heldout_share)
+        splits[is_heldout].append({**kept, "source": path.name})
     for is_heldout, name in ((False, "training"), (True, "held-out")):
         if not splits[is_heldout]:
             raise DataError(
                 f"{path}: no {name} conversation among {len(seen)}. Add conversations, or change "
                 f"heldout_share (now {parameters.heldout_share})."
             )
-    report = {"repeated_dropped": repeated, "too_short_dropped": short}
+    report = {"repeated_dropped": repeated}
     return splits[False], splits[True], report
-
-
-def _split_text(text: str) -> list[dict[str, Any]] | None:
-    """Plain text as a conversation: its first half asks for the second; None for a single word."""
-    words = text.split(" ")
-    half = len(words) // 2
-    shown, rest = " ".join(words[:half]).strip(), " ".join(words[half:]).strip()
-    if not shown or not rest:
-        return None
-    return [{"role": "user", "content": f"{COMPLETION}\n{shown}"}, reply(rest)]
 
 
 def _request_rows(requests: RequestSplit, others: int, share: float) -> list[Row]:
