@@ -118,7 +118,7 @@ class TestComingBack:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
         job = make_job("pretrain", PARAMETERS, start=initial, data=packed)
-        step = pretraining._Pretrainer._step
+        step = pretraining.Pretrainer._step
 
         def signalled(self: Any, number: int, *rest: Any) -> Any:
             if number == after:
@@ -126,7 +126,7 @@ class TestComingBack:
             return step(self, number, *rest)
 
         with monkeypatch.context() as patched:
-            patched.setattr(pretraining._Pretrainer, "_step", signalled)
+            patched.setattr(pretraining.Pretrainer, "_step", signalled)
             with pytest.raises(Interrupted, match=f"SIGTERM after step {after + 1} of"):
                 pretrain_job(job)
         assert (job.resume / f"checkpoint-{after + 1}").exists()

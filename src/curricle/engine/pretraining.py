@@ -74,7 +74,7 @@ def pretrain_job(job: Job) -> JobResult:
             )
         for stage in stages:
             stage.packed.check_vocabulary(model.config.vocab_size)
-        trainer = _Pretrainer(model, stages, parameters, job)
+        trainer = Pretrainer(model, stages, parameters, job)
         try:
             curve, tokens_per_s = trainer.run(oom.micro_batch)
             break
@@ -154,7 +154,7 @@ def _micro_batch(stages: list[ContextStage], parameters: PretrainParameters) -> 
     return min(parameters.per_device_train_batch_size or whole_step, whole_step)
 
 
-class _Pretrainer:
+class Pretrainer:
     """The loop, and the state that a checkpoint holds: weights, moments, step and curve."""
 
     def __init__(
