@@ -43,7 +43,7 @@ def test_a_hidden_context_is_not_searched() -> None:
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_gives_the_status_that_a_shell_gives_it(name: str, status: int) -> None:
-    ending = clear_ending(Interrupted(f"sft.train: stopped by {name} after step 3 of 9"))
+    ending = clear_ending(Interrupted("sft.train: stopped after step 3 of 9", name))
     assert ending is not None
     assert ending.status == status
 

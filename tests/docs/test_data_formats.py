@@ -205,7 +205,7 @@ class TestTheDataOfStages:
     def test_conversations_are_read(self, tmp_path: Path) -> None:
         assert list(read_messages(written("messages", tmp_path))) == rows("messages")
 
-    def test_plain_text_becomes_a_completion(self, documents: Stored, tmp_path: Path) -> None:
+    def test_plain_text_stays_plain(self, documents: Stored, tmp_path: Path) -> None:
         texts = [
             {"text": row["text"].replace("area", f"area{number}")}
             for number in range(30)
@@ -216,8 +216,7 @@ class TestTheDataOfStages:
         parameters = ChatParameters(dataset=str(dataset), heldout_share=0.3, refusal_share=0.0)
         build_chat(tmp_path, documents.path, parameters)
         for _, row in read_rows(tmp_path / "train.jsonl"):
-            assert row["messages"][0]["content"].startswith("Complete this Python function.\n")
-            assert row["task"] == "external"
+            assert list(row) == ["text", "task", "source"] and row["task"] == "text"
 
     def test_stored_conversations_and_requests_have_these_keys(
         self, documents: Stored, tmp_path: Path

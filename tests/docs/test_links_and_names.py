@@ -92,7 +92,7 @@ def test_every_command_exists(page: Path) -> None:
         if program == "make":
             assert subcommand in targets, command
             continue
-        assert subcommand in {"run", "viz", "registry"}, command
+        assert subcommand in {"run", "viz", "registry", "curricle"}, command
         if subcommand != "run":
             continue
         for option, value in zip(arguments[::2], arguments[1::2], strict=True):
