@@ -341,6 +341,13 @@ class TestTheAdapter:
         )
         assert sum("lora_" in name for name, _ in adapted.named_parameters()) == 2 * 2 * 7
 
+    def test_its_configuration_is_written_in_the_same_order_by_every_process(
+        self, undisturbed: Callable[[str], Job]
+    ) -> None:
+        path = undisturbed("lora").output / ADAPTER_FOLDER / "adapter_config.json"
+        modules = json.loads(path.read_text())["target_modules"]
+        assert modules == sorted(modules) and len(modules) == 2 * 7
+
     def test_what_was_in_force_is_recorded(
         self, make_job: MakeJob, inputs: dict[str, dict[str, Path]]
     ) -> None:

@@ -96,9 +96,11 @@ def apply_lora_config(parameters: LoraParameters) -> LoraConfig:
 
 def save_adapter(model: PeftModel, job: Job) -> None:
     """Save the adapter alone, beside the merged checkpoint."""
-    # The base's folder is another on every machine; the manifest names the base by its digest.
     for config in model.peft_config.values():
+        # The base's folder is another on every machine; the manifest names the base by its digest.
         config.base_model_name_or_path = ""  # PEFT would fill in the folder for None
+        if isinstance(config.target_modules, set):  # written in an order that changes by process
+            config.target_modules = sorted(config.target_modules)
     model.save_pretrained(job.output / ADAPTER_FOLDER)
     (job.output / ADAPTER_FOLDER / "README.md").unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def measure_language(subject: Subject) -> Metrics:
 
 def measure_chat(subject: Subject) -> Metrics:
     """Share of the assistant's tokens that the model puts first, on held-out conversations."""
-    rows = list(_rows(subject, "heldout.jsonl"))
+    rows = _rows(subject, "heldout.jsonl")
     samples = [
         render_row(subject.tokenizer, row, f"heldout.jsonl, row {number}")
         for number, row in enumerate(rows, start=1)
@@ -124,6 +125,11 @@ def measure_requests(subject: Subject) -> Metrics:
     limit = subject.parameters.max_requests
     unsafe = [r for r in requests if r["unsafe"]][:limit]
     safe = [r for r in requests if not r["unsafe"]][:limit]
+    if not (unsafe and safe):
+        raise DataError(
+            f"{subject.job.step}: requests_heldout.jsonl holds {len(unsafe)} unsafe and "
+            f"{len(safe)} safe requests; a rate needs both kinds"
+        )
     answers = greedy_answers(
         subject.model,
         subject.tokenizer,
@@ -151,7 +157,7 @@ def measure_preference(subject: Subject) -> Metrics:
     parent's; ``ranking_accuracy`` by the candidate's own log-probability per token;
     ``reward_margin`` is the mean gain of chosen over rejected, in nats.
     """
-    pairs = list(_rows(subject, "heldout.jsonl"))
+    pairs = _rows(subject, "heldout.jsonl")
     margins = {}
     for name, model in (("candidate", subject.model), ("parent", subject.parent)):
         chosen, rejected = (
@@ -170,7 +176,7 @@ def measure_preference(subject: Subject) -> Metrics:
 
 def measure_task(subject: Subject) -> Metrics:
     """Share of held-out task prompts whose greedy answer is the label, exactly."""
-    rows = list(_rows(subject, "heldout.jsonl"))
+    rows = _rows(subject, "heldout.jsonl")
     answers = greedy_answers(
         subject.model,
         subject.tokenizer,
@@ -187,7 +193,7 @@ def measure_merge(subject: Subject) -> Metrics:
     """Largest logit difference between the merged candidate and its adapter on the parent."""
     samples = [
         render(subject.tokenizer, row["messages"], "heldout.jsonl")
-        for row, _ in zip(_rows(subject, "heldout.jsonl"), range(8), strict=False)
+        for row in _rows(subject, "heldout.jsonl")[:8]
     ]
     length = min(len(sample) for sample in samples)
     input_ids = torch.from_numpy(np.stack([s.input_ids[:length] for s in samples])).to(device())
@@ -275,11 +281,12 @@ def _answer_log_probs(
     return results
 
 
-def _rows(subject: Subject, name: str) -> Iterator[dict[str, Any]]:
-    for number, row in read_rows(_data(subject, name)):
-        if number > subject.parameters.max_samples:
-            return
-        yield row
+def _rows(subject: Subject, name: str) -> list[dict[str, Any]]:
+    path = _data(subject, name)
+    rows = [row for _, row in islice(read_rows(path), subject.parameters.max_samples)]
+    if not rows:
+        raise DataError(f"{subject.job.step}: {path} is empty, so nothing can be measured on it")
+    return rows
 
 
 def _data(subject: Subject, name: str) -> Path:
