@@ -63,10 +63,11 @@ def main() -> int:
             closed += any(not check["passed"] for check in checks)
             for check in checks:
                 metric = check["metric"]
-                bound = f"min {check['min']:.4g}" if check["min"] is not None else ""
-                bound += f"max {check['max']:.4g}" if check["max"] is not None else ""
-                print(f"{stage.name}.{metric}: {bound}, untrained "
-                      f"{metrics.get(metric, 'not measured')}, base run {honest[metric]}")  # fmt: skip
+                bound = ", ".join(f"{side} {check[side]:.4g}" for side in ("min", "max")
+                                  if check[side] is not None)  # fmt: skip
+                untrained = metrics.get(metric, "not measured")
+                print(f"{stage.name}.{metric}: {bound}; untrained {untrained}, "
+                      f"base run {honest[metric]}")  # fmt: skip
     ratio = closed / len(GENERAL)
     print(f"untrained_gates ratio={ratio:.2f} goal=1.0")
     return int(ratio < 1.0)

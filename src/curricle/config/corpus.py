@@ -160,10 +160,23 @@ class ContextStage(_Parameters):
     """Share of the training tokens."""
 
 
+class ExternalArrays(_Parameters):
+    """Rows of token ids that were made elsewhere: .npy files of shape (rows, seq_length)."""
+
+    train: tuple[str, ...] = Field(min_length=1)
+    """One array for each context length."""
+    heldout: str
+    """Rows that no training sees, of the longest context."""
+
+
 class PackParameters(_Parameters):
     """The context curriculum: lengths grow, shares sum to 1."""
 
     curriculum: tuple[ContextStage, ...] = Field(min_length=1)
+    tokenized: IngestParameters | None = None
+    """Instead of the corpus: datasets that hold token ids (`hub` sources with `input_ids_field`)."""
+    arrays: ExternalArrays | None = None
+    """Instead of the corpus: packed arrays, whose lengths are then the curriculum."""
     seed: int = 0
     """Decides which documents meet which length, and the order of rows."""
     window_tokens: int = Field(default=1_000_000, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from curricle.checkpoints.store import Stored
@@ -12,7 +13,7 @@ from curricle.config.corpus import (
     PackParameters,
     TokenizerParameters,
 )
-from curricle.stages.build import obtain_by_builder, read_report
+from curricle.stages.build import dataset_state, obtain_by_builder, read_report
 
 
 def ingest_documents(parameters: IngestParameters, run: RunSettings) -> Stored:
@@ -52,13 +53,27 @@ def train_corpus_tokenizer(
 def pack_documents(
     documents: Stored, tokenizer: Stored, parameters: PackParameters, run: RunSettings
 ) -> Stored:
-    """Pack documents into rows, one array per context length."""
-    from curricle.pipelines.corpus.packing import pack
+    """Pack documents, or what the parameters name instead, one array per context length."""
+    from curricle.pipelines.corpus.arrays import take_arrays
+    from curricle.pipelines.corpus.identity import source_identities
+    from curricle.pipelines.corpus.packing import pack, pack_input_ids
 
+    def build(folder: Path) -> dict[str, Any]:
+        if parameters.arrays:
+            return take_arrays(folder, parameters.arrays, tokenizer.path)
+        if parameters.tokenized:
+            return pack_input_ids(folder, parameters.tokenized, tokenizer.path, parameters)
+        return pack(folder, documents.path, tokenizer.path, parameters)
+
+    outside: dict[str, Any] = {}
+    if parameters.arrays:
+        named = [*parameters.arrays.train, parameters.arrays.heldout]
+        outside["arrays"] = [dataset_state(path) for path in named]
+    elif parameters.tokenized:
+        outside["sources"] = source_identities(parameters.tokenized)
     return obtain_by_builder(
-        run, "corpus.pack",
-        lambda folder: pack(folder, documents.path, tokenizer.path, parameters), revision=1,
-        parameters=parameters, inputs={"documents": documents, "tokenizer": tokenizer},
+        run, "corpus.pack", build, revision=1, parameters=parameters,
+        inputs={"documents": documents, "tokenizer": tokenizer}, outside=outside,
     )  # fmt: skip
 
 
