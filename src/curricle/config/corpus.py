@@ -174,7 +174,7 @@ class PackParameters(_Parameters):
 
     curriculum: tuple[ContextStage, ...] = Field(min_length=1)
     tokenized: IngestParameters | None = None
-    """Instead of the corpus: datasets that hold token ids (`hub` sources with `input_ids_field`)."""
+    """Instead of the corpus: datasets of token ids (`hub` sources with `input_ids_field`)."""
     arrays: ExternalArrays | None = None
     """Instead of the corpus: packed arrays, whose lengths are then the curriculum."""
     seed: int = 0
