@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import sys
 from collections.abc import Callable
 
+import datasets
 import torch
+import transformers
 
 from curricle.engine.hardware import setup_torch_backends
 from curricle.launch.job import JOB_KINDS, Job, JobResult
@@ -15,10 +18,19 @@ from curricle.launch.job import JOB_KINDS, Job, JobResult
 logger = logging.getLogger(__name__)
 
 
+def quiet_libraries() -> None:
+    """Leave one progress bar per job: ours. In a log file there is none at all."""
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # TRL reads it where it computes references
+
+
 def execute(job: Job) -> JobResult:
     """Run a job's target on a machine that is set up for it."""
     torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
     setup_torch_backends()
+    quiet_libraries()
     module, _, name = JOB_KINDS[job.kind].target.partition(":")
     target: Callable[[Job], JobResult] = getattr(importlib.import_module(module), name)
     return target(job)
