@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 import datasets
@@ -22,6 +23,8 @@ def quiet_libraries() -> None:
     """Leave one progress bar per job: ours. In a log file there is none at all."""
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
+    # TRL still reads the old name of a property of models; nothing for the user to mend.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # TRL reads it where it computes references
 
