@@ -86,7 +86,7 @@ def test_a_model_that_learned_nothing_closes_its_gate_and_leaves_no_checkpoint(
     project, status, said = learned_nothing
     assert status == 1
     assert "pretrain: gate closed: perplexity" in said
-    assert "kedro run --pipelines pretrain --tags gate" in said
+    assert "--pipelines pretrain --tags gate" in said
     assert not project.certificate("pretrain").exists()
     assert (project.path / "data" / "08_reporting" / "gates" / "pretrain.json").exists()
 

@@ -136,12 +136,12 @@ def test_conversations_of_your_own_are_split_by_their_question(
     assert json.loads((tmp_path / "chat.json").read_text())["repeated_dropped"] == 1
 
 
-def test_plain_text_becomes_a_completion(tmp_path: Path, documents: Path) -> None:
+def test_plain_text_stays_plain(tmp_path: Path, documents: Path) -> None:
     path = write(tmp_path / "own.jsonl", [{"text": f"{n} one two three"} for n in range(40)])
     folder = build(tmp_path, documents, dataset=str(path), heldout_share=0.3, refusal_share=0)
-    user, assistant = read(folder / "train.jsonl")[0]["messages"]
-    assert user["content"].endswith(" one")
-    assert assistant["content"] == "two three"
+    rows = read(folder / "train.jsonl") + read(folder / "heldout.jsonl")
+    assert sorted(row["text"] for row in rows) == sorted(f"{n} one two three" for n in range(40))
+    assert {row["task"] for row in rows} == {"text"}
 
 
 @pytest.mark.parametrize("kind", ["parquet", "folder", "saved", "saved_splits"])
