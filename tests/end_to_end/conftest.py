@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -159,18 +158,13 @@ class Project:
     def _start(self, command: list[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command, cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "COLUMNS": "200"}, preexec_fn=_as_at_a_terminal,
+            env={**os.environ, "COLUMNS": "200"},
         )  # fmt: skip
 
     @staticmethod
     def _finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         output, _ = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, output)
-
-
-def _as_at_a_terminal() -> None:
-    """Undo what a test run that was started in the background hands down: SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from curricle.launch.signals import stop_on_signal
-
-
-@pytest.fixture(autouse=True)
-def _interruptible() -> Iterator[None]:
-    """A process that was started in the background may have inherited an ignored SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
 
 STOPPING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
