@@ -173,3 +173,13 @@ def test_changed_keys_are_dotted_and_sorted() -> None:
     before = {"a": {"b": 1, "c": 2}, "d": 3}
     after = {"a": {"b": 1, "c": 4}, "e": 5}
     assert changed_keys(before, after) == ["a.c", "d", "e"]
+
+
+def test_what_a_build_left_that_was_killed_at_its_very_end_goes_with_the_next_run(
+    store: Store,
+) -> None:
+    stored = store.obtain("sft.train", {"rate": 1}, write("a"))
+    partial = stored.path.with_name(stored.fingerprint + ".partial")
+    (partial / "resume").mkdir(parents=True)
+    assert store.obtain("sft.train", {"rate": 1}, never) == stored
+    assert not partial.exists()

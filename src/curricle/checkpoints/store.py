@@ -125,6 +125,7 @@ class Store:
         stored = self.find(step, fingerprint)
         if stored is not None:
             logger.info("%s: reused %s, nothing that decides it changed", step, fingerprint)
+            self._remove_leftovers(stored)
             return stored
         if _ONLY_STORED.get():
             raise NotStored(step)
@@ -203,6 +204,13 @@ class Store:
         fsync_folder(final.parent)
         shutil.rmtree(partial)
         return Stored(step, fingerprint, manifest.digest, final)
+
+    def _remove_leftovers(self, stored: Stored) -> None:
+        """Finish what a build did not that was killed just after its result had its name."""
+        partial = stored.path.with_name(stored.fingerprint + ".partial")
+        if partial.exists():
+            with self._writable(), self._lock(stored.step):
+                shutil.rmtree(partial, ignore_errors=True)
 
     def _say_why(self, step: str, identity: dict[str, Any], interrupted: bool) -> None:
         if interrupted:

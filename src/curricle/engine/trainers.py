@@ -232,10 +232,10 @@ def train(
         except (RuntimeError, MemoryError) as error:
             oom.shrink(error)
     state = trainer.state
-    if stop and state.global_step < state.max_steps:
+    if stop:  # in the last step too: a signal is never swallowed
         raise Interrupted(
             f"{job.step}: stopped by {stop.signal_name} after step {state.global_step} of "
-            f"{state.max_steps}, which is saved. The same command continues from there.",
+            f"{state.max_steps}. The same command continues from the last saved step.",
             stop.signal_name,
         )
     curve = [
