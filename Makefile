@@ -41,7 +41,7 @@ verify: $(READY) ## what is too long for every change
 
 constraints: $(READY) ## resolve the dependencies again
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
-		--extra dev pyproject.toml --output-file constraints/base.txt
+		--extra dev --extra python_eval --extra ray pyproject.toml --output-file constraints/base.txt
 
 clean:           ## remove the environment and the caches, never data/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

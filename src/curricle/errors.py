@@ -48,3 +48,22 @@ class Interrupted(CurricleError):
     def __init__(self, message: str, signal_name: str) -> None:
         super().__init__(message)
         self.signal_name = signal_name
+
+
+class SandboxUnavailable(CurricleError):
+    """This machine cannot isolate a run as asked; names the failed probe and what to change.
+
+    Raised only for what will fail again tomorrow. A launch that failed once is an
+    :class:`InfrastructureFault`.
+    """
+
+
+class ToolMissing(CurricleError):
+    """A program that a language needs is absent or too old; names it and the install command."""
+
+
+class InfrastructureFault(Exception):
+    """A run failed for a reason that is not the candidate's: it is retried, then masked.
+
+    Never a user's error and never a score: whoever computes rewards turns it into "not measured".
+    """

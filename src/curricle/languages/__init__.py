@@ -1,1 +1,47 @@
-"""What a programming language brings: its mutation operators, and how to judge its code."""
+"""All that a language plugin imports: the contract, its data classes, the mutation engine."""
+
+from curricle.languages.backend import (
+    Canaries,
+    Curriculum,
+    LanguageBackend,
+    MutationTool,
+    ToolSpec,
+)
+from curricle.languages.commands import CACHE, REPORT, WORK, Command, Level, Limit, Output, Warm
+from curricle.languages.evaluation import Evaluation, Finding, TestResult, TestStatus
+from curricle.languages.mutation import Edit, Mutant, Operator, OperatorTable, Site
+from curricle.languages.project import Changes, Prepared, Project
+from curricle.languages.tasks import BugTask, Patch, ProjectMutant
+from curricle.languages.toolchain import Tool
+
+__all__ = [
+    "CACHE",
+    "REPORT",
+    "WORK",
+    "BugTask",
+    "Canaries",
+    "Changes",
+    "Command",
+    "Curriculum",
+    "Edit",
+    "Evaluation",
+    "Finding",
+    "LanguageBackend",
+    "Level",
+    "Limit",
+    "Mutant",
+    "MutationTool",
+    "Operator",
+    "OperatorTable",
+    "Output",
+    "Patch",
+    "Prepared",
+    "Project",
+    "ProjectMutant",
+    "Site",
+    "TestResult",
+    "TestStatus",
+    "Tool",
+    "ToolSpec",
+    "Warm",
+]

@@ -1,0 +1,1 @@
+"""Messages, tools, trajectories, and the loop between a generator and a workspace."""

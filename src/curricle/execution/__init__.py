@@ -1,0 +1,1 @@
+"""Runs what plugins declare: sandboxes, workspaces, executors, and the grader."""

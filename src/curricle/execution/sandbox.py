@@ -1,0 +1,77 @@
+"""One interface to isolation, and the rule that it never falls back in silence.
+
+A sandbox runs one command over a disposable view of a prepared project with a candidate's changes
+laid over it. Backends differ in strength; the contract suite in `curricle.execution.contract` is
+the same for all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import ClassVar
+
+from curricle.execution.limits import Limits
+from curricle.languages.commands import Command, Output, Warm
+from curricle.languages.project import Changes, Prepared
+
+
+class SandboxLevel(IntEnum):
+    """How strong an isolation is; each level includes those below it."""
+
+    NONE = 0
+    """No isolation: only by explicit choice, and stamped on every record."""
+    WEAK = 1
+    """Path rules and rlimits: UDP stays open, processes are visible."""
+    STANDARD = 2
+    """Own mounts, processes, network and user; limits on everything."""
+    STRONG = 3
+    """A kernel of its own."""
+
+
+class Sandbox(ABC):
+    """Runs commands isolated from the machine and from each other.
+
+    Implementations are used by one thread at a time and hold no state that one run could leave for
+    the next.
+    """
+
+    name: ClassVar[str]
+    level: ClassVar[SandboxLevel]
+
+    @abstractmethod
+    def run(
+        self,
+        command: Command,
+        prepared: Prepared,
+        changes: Changes,
+        limits: Limits,
+        *,
+        binds: Sequence[str] = (),
+        warm: Sequence[Warm] = (),
+    ) -> Output:
+        """Run one command in a fresh view of the project.
+
+        Args:
+            command: What to run; `network` is refused here.
+            prepared: The project and its cache, both copy-on-write.
+            changes: Laid over the tree first.
+            limits: Bounds; hitting one ends the run and is reported, never raised.
+            binds: Absolute folders of the toolchain, read-only inside at the same place.
+            warm: Servers that `command.warm` may name.
+
+        Raises:
+            InfrastructureFault: The sandbox itself failed; the run says nothing of the candidate.
+            SandboxUnavailable: This machine cannot isolate at all.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what is kept warm. Afterwards no process, mount or control group is left."""
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,176 @@
+"""The contract of a language plugin: it declares and parses, and the core executes.
+
+How it fits languages beside Python:
+
+* Compiled languages (Rust, Go): `prepare` builds once into `/cache` (a `target/`, a `GOCACHE`),
+  which every run sees copy-on-write; `Level.CHECK` says whether a mutant compiles at all, and
+  `Evaluation.compiled` keeps "does not build" apart from "a test failed", which exit codes mix.
+* Workspaces: `Project.options` names the package; `Command.cwd` and `argv` select it.
+* Tests inside source files (Rust): `restore` puts the pristine test items back into a candidate's
+  text, and `freeze` names what else has to stay as it was.
+* Transpilers (TypeScript): `Level.CHECK` runs the type checker, `Level.TEST` only transpiles;
+  `reports` collects what a runner writes to a file instead of its standard output.
+* Own mutation tools (cargo-mutants, StrykerJS, gremlins): `MutationTool` gives a command and a
+  parser; spans come back as `Mutant`, and verdicts of the tool are ignored.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from curricle.languages.commands import Command, Level, Output, Warm
+from curricle.languages.evaluation import Evaluation, TestStatus
+from curricle.languages.mutation import OperatorTable
+from curricle.languages.project import Changes, Prepared, Project
+from curricle.languages.tasks import BugTask, ProjectMutant
+from curricle.languages.toolchain import Tool
+
+
+@dataclass(frozen=True)
+class MutationTool(ABC):
+    """A language's own mutation tool, as a generator of mutants."""
+
+    name: str
+
+    @abstractmethod
+    def command(self, project: Project, max_mutants: int) -> Command:
+        """The command that lists mutants, run in a disposable view of the project."""
+
+    @abstractmethod
+    def parse(self, project: Project, output: Output) -> Sequence[ProjectMutant]:
+        """The mutants of its output, with spans in the pristine text and no give-away text.
+
+        Raises:
+            DataError: The tool failed or its format is not the one that was pinned.
+        """
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """Tests of known outcome that run beside the real ones, in the same process.
+
+    Attributes:
+        changes: Test files to add, named at random for each run.
+        expected: Their ids and the only status that each may have. One fails by plain assertion,
+            one raises, one passes.
+    """
+
+    changes: Changes
+    expected: Mapping[str, TestStatus]
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """An agent's tool beside the common ones, over the backend's own commands.
+
+    Attributes:
+        name: What the model calls, such as `lint`.
+        description: One sentence for the model.
+        level: The level whose findings it prints.
+    """
+
+    name: str
+    description: str
+    level: Level
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """A pipeline that a plugin contributes as data: stage names with parents and kinds.
+
+    Attributes:
+        name: The pipeline's name, such as `rust_agent`.
+        stages: For each stage its name, the kind of stage, and what it starts from.
+    """
+
+    name: str
+    stages: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+class LanguageBackend(ABC):
+    """A programming language: how to break it, run it, judge it.
+
+    A subclass is registered under the entry-point group `curricle.languages`. Nothing here starts a
+    process, reads a clock or looks at the machine; every method is a function of its arguments.
+    """
+
+    api: ClassVar[int] = 1
+    name: ClassVar[str]
+    toolchain: ClassVar[Sequence[Tool]] = ()
+    operators: ClassVar[OperatorTable]
+    warm: ClassVar[Sequence[Warm]] = ()
+    mutation_tools: ClassVar[Sequence[MutationTool]] = ()
+    tools: ClassVar[Sequence[ToolSpec]] = ()
+    curricula: ClassVar[Sequence[Curriculum]] = ()
+    metrics: ClassVar[Mapping[Level, str]]
+    """The rate that each level gives, such as `{Level.TEST: "pytest_pass_rate"}`."""
+
+    def binds(self) -> Sequence[str]:
+        """Absolute folders of the toolchain that runs must see read-only, beside `/usr`."""
+        return ()
+
+    def prepare(self, project: Project) -> Sequence[Command]:
+        """Commands that warm `/cache` or complete `/work`, before any candidate exists."""
+        return ()
+
+    @abstractmethod
+    def commands(
+        self, prepared: Prepared, level: Level, tests: Sequence[str] | None = None
+    ) -> Sequence[Command]:
+        """The commands of a level, each one fixed argument vector.
+
+        Args:
+            prepared: The project.
+            level: What is asked for.
+            tests: Run only these ids, at `Level.TEST`; `None` runs all.
+        """
+
+    @abstractmethod
+    def parse(self, prepared: Prepared, level: Level, outputs: Sequence[Output]) -> Evaluation:
+        """What the outputs of `commands` show; nothing that a candidate printed counts."""
+
+    def protected_paths(self, project: Project) -> Sequence[str]:
+        """Globs that no candidate may add, change or delete: tests, configuration, build files."""
+        return ()
+
+    def restore(self, file: str, pristine: str, candidate: str) -> str:
+        """The candidate's text with test items of the pristine text put back."""
+        return candidate
+
+    def freeze(self, pristine: str, candidate: str) -> Sequence[str]:
+        """What had to stay and did not, such as a changed signature; empty when all stayed."""
+        return ()
+
+    def scan(self, pristine: str, candidate: str) -> Sequence[str]:
+        """Known hacks that the candidate's text adds to the pristine one, each in a sentence."""
+        return ()
+
+    @abstractmethod
+    def canaries(self, project: Project, seed: int) -> Canaries:
+        """Tests of known outcome, with names drawn from the seed."""
+
+    def differential(
+        self, prepared: Prepared, task: BugTask, candidate: str, seed: int
+    ) -> Canaries | None:
+        """Tests that compare the candidate's function with the original; `None` when none can."""
+        return None
+
+    def tests_reaching(
+        self, prepared: Prepared, outputs: Sequence[Output]
+    ) -> Mapping[str, Sequence[str]]:
+        """Function to the ids of the tests that reach it, read from a traced baseline run.
+
+        Keys are `file::function`; empty when the backend cannot tell, and then every test counts.
+        """
+        return {}
+
+    def trace(self, prepared: Prepared) -> Sequence[Command]:
+        """The commands of that traced baseline run."""
+        return ()
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """Project sources that work, as the `projects` parameter takes them."""
+        return ()
