@@ -13,11 +13,11 @@ help:            ## list the targets
 
 install: $(READY) ## create the environment
 
-$(READY): pyproject.toml constraints/base.txt constraints/uv.txt
+$(READY): pyproject.toml plugins/curricle-python/pyproject.toml constraints/base.txt constraints/uv.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r constraints/uv.txt
 	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r constraints/base.txt
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable . --editable plugins/curricle-python
 	@touch $@
 
 run: $(READY)    ## train the whole curriculum on this machine

@@ -42,6 +42,25 @@ def bwrap_path() -> str:
     return str(Path(spec.origin).parent / "_bin" / "bwrap")
 
 
+def _argv(
+    command: Command,
+    mounts: Sequence[str],
+    binds: Sequence[str],
+    limits: Limits,
+    namespaces: Sequence[str],
+) -> list[str]:
+    argv = [bwrap_path(), *(part for group in _SYSTEM for part in group)]
+    argv += ["--size", str(limits.disk_bytes), "--tmpfs", "/tmp", *mounts]
+    # After the project: a toolchain may live below a folder that has the name of one of ours.
+    for bind in binds:
+        argv += ["--ro-bind", bind, bind]
+    argv += ["--chdir", str(Path(WORK) / command.cwd), "--clearenv"]
+    environment = {"PATH": "/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", **command.env}
+    for key, value in environment.items():
+        argv += ["--setenv", key, value]
+    return [*argv, *namespaces, "--", *command.argv]
+
+
 class BubblewrapSandbox(Sandbox):
     """Own mounts, processes, network and user by bubblewrap."""
 
@@ -71,18 +90,30 @@ class BubblewrapSandbox(Sandbox):
                 else:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_text(text)
-            argv = [bwrap_path(), *(part for group in _SYSTEM for part in group)]
-            argv += ["--size", str(limits.disk_bytes), "--tmpfs", "/tmp"]
-            for bind in binds:
-                argv += ["--ro-bind", bind, bind]
-            argv += ["--bind", str(work), WORK, "--bind", str(report), REPORT]
+            mounts = ["--bind", str(work), WORK, "--bind", str(report), REPORT]
             if prepared.cache is not None:
-                argv += ["--overlay-src", str(prepared.cache), "--tmp-overlay", CACHE]
-            argv += ["--chdir", str(Path(WORK) / command.cwd), "--clearenv"]
-            environment = {"PATH": "/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", **command.env}
-            for key, value in environment.items():
-                argv += ["--setenv", key, value]
-            argv += [*_NAMESPACES, "--", *command.argv]
+                mounts += ["--overlay-src", str(prepared.cache), "--tmp-overlay", CACHE]
+            argv = _argv(command, mounts, binds, limits, _NAMESPACES)
+            return self._wait(argv, command, report, limits)
+
+    def prepare(
+        self,
+        command: Command,
+        work: Path,
+        cache: Path,
+        limits: Limits,
+        *,
+        binds: Sequence[str] = (),
+    ) -> Output:
+        """Run a trusted command that may write into both folders: see `Sandbox.prepare`."""
+        with tempfile.TemporaryDirectory(prefix="curricle-") as name:
+            report = Path(name)
+            mounts = ["--bind", str(work), WORK, "--bind", str(cache), CACHE]
+            mounts += ["--bind", str(report), REPORT]
+            namespaces = tuple(
+                part for part in _NAMESPACES if not (command.network and part == "--unshare-net")
+            )
+            argv = _argv(command, mounts, binds, limits, namespaces)
             return self._wait(argv, command, report, limits)
 
     def _wait(self, argv: list[str], command: Command, report: Path, limits: Limits) -> Output:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import ClassVar
 
+from curricle.errors import SandboxUnavailable
 from curricle.execution.limits import Limits
 from curricle.languages.commands import Command, Output, Warm
 from curricle.languages.project import Changes, Prepared
@@ -65,6 +67,34 @@ class Sandbox(ABC):
             InfrastructureFault: The sandbox itself failed; the run says nothing of the candidate.
             SandboxUnavailable: This machine cannot isolate at all.
         """
+
+    def prepare(
+        self,
+        command: Command,
+        work: Path,
+        cache: Path,
+        limits: Limits,
+        *,
+        binds: Sequence[str] = (),
+    ) -> Output:
+        """Run one trusted command that may write into a project's copy and its cache.
+
+        Nothing of a candidate exists yet, and `command.network` is honoured.
+
+        Args:
+            command: What to run.
+            work: A copy of the project, writable at `/work`.
+            cache: The folder that later runs see at `/cache`, writable.
+            limits: Bounds, as for `run`.
+            binds: Absolute folders of the toolchain, read-only inside at the same place.
+
+        Raises:
+            InfrastructureFault: The sandbox itself failed.
+            SandboxUnavailable: This backend cannot prepare projects.
+        """
+        raise SandboxUnavailable(
+            f"{self.name} cannot prepare projects. Prepare them with sandbox.backend=bubblewrap."
+        )
 
     @abstractmethod
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""Python as a language of curricle: how to break it, run it and judge it."""
