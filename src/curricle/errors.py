@@ -62,6 +62,10 @@ class ToolMissing(CurricleError):
     """A program that a language needs is absent or too old; names it and the install command."""
 
 
+class ExecutionFailed(CurricleError):
+    """Executions cannot go on: no worker starts, or a work function has a defect."""
+
+
 class InfrastructureFault(Exception):
     """A run failed for a reason that is not the candidate's: it is retried, then masked.
 
