@@ -56,8 +56,9 @@ def evaluate_node(spec: StageSpec) -> Callable[..., dict[str, Any]]:
         parameters: EvaluateParameters,
         run: RunSettings,
         parent: Certificate | None = None,
+        **measured_on: Stored,
     ) -> dict[str, Any]:
-        inputs = {"candidate": candidate, "data": data, "heldout": heldout}
+        inputs = {"candidate": candidate, "data": data, "heldout": heldout, **measured_on}
         if parent is not None:
             inputs["parent"] = parent.candidate
         stored = obtain_by_job(

@@ -11,9 +11,6 @@ from kedro.pipeline import Node, Pipeline
 from curricle.stages.nodes import evaluate_node, gate_node, judge_node, train_node
 from curricle.stages.spec import StageSpec
 
-HELDOUT = "corpus_packed"
-"""The dataset whose held-out part the foundation metrics are measured on, after every stage."""
-
 
 def stage_pipeline(spec: StageSpec) -> Pipeline:
     """Return the pipeline of one stage, its gate included."""
@@ -43,10 +40,11 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
             {
                 "candidate": candidate,
                 "data": data,
-                "heldout": HELDOUT,
+                "heldout": spec.heldout,
                 "parameters": "params:evaluate",
                 "run": "params:run",
                 **parent,
+                **spec.measured_on,
             },
             metrics,
             name="evaluate",
@@ -60,7 +58,10 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
         ),
     ]
     made = {prepared, candidate, metrics, report}
-    read = {*spec.prepare.inputs.values(), data, start, *spec.inputs.values(), HELDOUT}
+    read = {
+        *spec.prepare.inputs.values(), data, start, *spec.inputs.values(), spec.heldout,
+        *spec.measured_on.values(),
+    }  # fmt: skip
     namespaced = Pipeline(
         body,
         namespace=name,

@@ -9,6 +9,9 @@ from typing import Any
 from curricle.config.training import OptimizerParameters
 from curricle.stages.metrics import metric_names
 
+PACKED_CORPUS = "corpus_packed"
+"""The dataset of packed arrays: pretraining reads it, and its held-out part measures each stage."""
+
 
 @dataclass(frozen=True)
 class Prepare:
@@ -39,6 +42,9 @@ class StageSpec:
             from the model that its ``prepare`` makes.
         data: the dataset that it trains on, when that is not what ``prepare`` makes.
         inputs: further stored inputs of its training job: name to dataset name.
+        heldout: the packed array whose held-out part the foundation metrics are measured on, after
+            every stage; in the tokens of the model's own tokenizer.
+        measured_on: further stored inputs of its measurement: name to dataset name.
     """
 
     name: str
@@ -49,6 +55,8 @@ class StageSpec:
     parent: str | None = None
     data: str | None = None
     inputs: dict[str, str] = field(default_factory=dict)
+    heldout: str = PACKED_CORPUS
+    measured_on: dict[str, str] = field(default_factory=dict)
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from kedro.pipeline import Pipeline
 
 from curricle.config.training import LoraParameters
 from curricle.pipelines.lora.nodes import prepare_task
-from curricle.stages.pipeline import HELDOUT, stage_pipeline
-from curricle.stages.spec import Prepare, StageSpec
+from curricle.stages.pipeline import stage_pipeline
+from curricle.stages.spec import PACKED_CORPUS, Prepare, StageSpec
 
 LORA = StageSpec(
     name="lora",
@@ -16,7 +16,7 @@ LORA = StageSpec(
     metrics=("language", "task", "merge"),
     prepare=Prepare(prepare_task, {"documents": "corpus_documents"}),
     parent="dpo",
-    inputs={"replay": HELDOUT},
+    inputs={"replay": PACKED_CORPUS},
 )
 
 

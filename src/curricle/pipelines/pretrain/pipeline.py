@@ -6,8 +6,8 @@ from kedro.pipeline import Pipeline
 
 from curricle.config.training import PretrainParameters
 from curricle.pipelines.pretrain.nodes import initialise_model
-from curricle.stages.pipeline import HELDOUT, stage_pipeline
-from curricle.stages.spec import Prepare, StageSpec
+from curricle.stages.pipeline import stage_pipeline
+from curricle.stages.spec import PACKED_CORPUS, Prepare, StageSpec
 
 PRETRAIN = StageSpec(
     name="pretrain",
@@ -15,7 +15,7 @@ PRETRAIN = StageSpec(
     parameters=PretrainParameters,
     metrics=("language",),
     prepare=Prepare(initialise_model, {"tokenizer": "corpus_tokenizer"}, output="initial"),
-    data=HELDOUT,
+    data=PACKED_CORPUS,
 )
 
 

@@ -6,8 +6,8 @@ from kedro.pipeline import Pipeline
 
 from curricle.config.training import SftParameters
 from curricle.pipelines.sft.nodes import prepare_chat
-from curricle.stages.pipeline import HELDOUT, stage_pipeline
-from curricle.stages.spec import Prepare, StageSpec
+from curricle.stages.pipeline import stage_pipeline
+from curricle.stages.spec import PACKED_CORPUS, Prepare, StageSpec
 
 SFT = StageSpec(
     name="sft",
@@ -16,7 +16,7 @@ SFT = StageSpec(
     metrics=("language", "chat", "requests"),
     prepare=Prepare(prepare_chat, {"documents": "corpus_documents"}),
     parent="pretrain",
-    inputs={"replay": HELDOUT},
+    inputs={"replay": PACKED_CORPUS},
 )
 
 
