@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STAGES = ("pretrain", "sft", "dpo", "lora")
 """The stages of the general curriculum, in order."""
 
-_OWN = ("corpus", *STAGES, "report")
+_OWN = ("corpus", *STAGES, "foundation", "report")
 _SUMS = {
     "general": ("corpus", *STAGES),
     "__default__": ("general", "report"),

@@ -107,9 +107,16 @@ class SftParameters(PostTrainingParameters):
     Attributes:
         replay_share: share of the packed rows that are pretraining text again, against
             forgetting; all their tokens are trained.
+        renderer: how conversations with tools are written: ``plain`` or ``json`` (our chat
+            template with that call format, saved with the checkpoint), ``harmony`` (GPT-OSS), or
+            ``None`` for what the checkpoint carries.
+        max_train_tokens: samples are taken in the order of the file until they hold so many
+            tokens; ``None`` for all.
     """
 
     replay_share: float = Field(default=0.0, ge=0, lt=1)
+    renderer: Literal["plain", "json", "harmony"] | None = None
+    max_train_tokens: int | None = Field(default=None, ge=1)
 
 
 class DpoParameters(PostTrainingParameters):

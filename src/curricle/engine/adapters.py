@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
 from curricle.config.training import LoraParameters
+from curricle.engine.agent_rows import attach_template
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.post_training import (
     in_force,
@@ -17,7 +18,6 @@ from curricle.engine.post_training import (
     sft_trainer,
     write_curve,
 )
-from curricle.engine.rendering import attach_chat_template
 from curricle.engine.trainers import PackedSFTTrainer, train
 from curricle.errors import ConfigError
 from curricle.launch.job import Job, JobResult
@@ -29,7 +29,7 @@ def lora_job(job: Job) -> JobResult:
     """Train an adapter, save it, merge it, and save the merged checkpoint."""
     parameters = LoraParameters(**job.parameters)
     tokenizer = load_tokenizer(job.inputs["start"])
-    attach_chat_template(tokenizer)
+    attach_template(tokenizer, parameters)
     rows, effective = packed_conversations(tokenizer, job, parameters)
 
     def make_trainer(micro_batch: int) -> PackedSFTTrainer:

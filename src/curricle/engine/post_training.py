@@ -16,16 +16,11 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from trl import DPOConfig, SFTConfig
 
 from curricle.config.training import DpoParameters, SftParameters
+from curricle.engine.agent_rows import attach_template, take_samples
 from curricle.engine.fitting import fit_rows
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
-from curricle.engine.rendering import (
-    Rendered,
-    attach_chat_template,
-    keep_short,
-    render_file,
-    render_prompt,
-)
+from curricle.engine.rendering import Rendered, attach_chat_template, render_prompt
 from curricle.engine.trainers import PackedSFTTrainer, PairDPOTrainer, train, trainer_arguments
 from curricle.errors import ConfigError, DataError
 from curricle.launch.job import Job, JobResult
@@ -39,7 +34,7 @@ def sft_job(job: Job) -> JobResult:
     """Fine-tune on the assistant's tokens of packed conversations."""
     parameters = SftParameters(**job.parameters)
     tokenizer = load_tokenizer(job.inputs["start"])
-    attach_chat_template(tokenizer)
+    attach_template(tokenizer, parameters)
     rows, effective = packed_conversations(tokenizer, job, parameters)
 
     def make_trainer(micro_batch: int) -> PackedSFTTrainer:
@@ -88,14 +83,9 @@ def packed_conversations(
     Raises:
         DataError: no conversation is short enough.
     """
-    samples, dropped = keep_short(
-        render_file(tokenizer, job.inputs["data"] / "train.jsonl"), parameters.max_length
+    samples, counts = take_samples(
+        tokenizer, job.inputs["data"] / "train.jsonl", parameters, job.step
     )
-    if not samples:
-        raise DataError(
-            f"{job.step}: none of {dropped} conversations has at most max_length="
-            f"{parameters.max_length} tokens. Raise {job.step}.max_length."
-        )
     groups = fit_rows([len(sample) for sample in samples], parameters.max_length)
     packed = [_packed_row([samples[index] for index in group]) for group in groups]
     tokens = sum(len(s) for s in samples)
@@ -106,8 +96,7 @@ def packed_conversations(
             "Check the chat template's generation markers."
         )
     recorded = {
-        "samples": len(samples),
-        "dropped_too_long": dropped,
+        **counts,
         "packed_rows": len(packed),
         "fill": round(tokens / (len(packed) * parameters.max_length), 4),
         "assistant_token_share": round(trained / tokens, 4),

@@ -38,6 +38,7 @@ JOB_KINDS: dict[str, JobKind] = {
     "dpo": JobKind("curricle.engine.post_training:dpo_job", revision=2, libraries=_TRL),
     "lora": JobKind("curricle.engine.adapters:lora_job", revision=2, libraries=(*_TRL, "peft")),
     "evaluate": JobKind("curricle.engine.evaluation:evaluate_job", revision=1),
+    "foundation": JobKind("curricle.engine.foundation:foundation_job", revision=1),
     "probe_precision": JobKind("curricle.engine.precision:probe_job", revision=1),
 }
 

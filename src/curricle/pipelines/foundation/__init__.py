@@ -1,0 +1,1 @@
+"""The foundation: the model that the agent curricula start from."""
