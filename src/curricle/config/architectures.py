@@ -29,5 +29,15 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 512,
         "tie_word_embeddings": True,
     },
+    "smollm2_135m": {
+        "vocab_size": 49_152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+    },
 }
 """Name to the fields of its ``LlamaConfig``. ``llama_7b`` has 7,391,678,464 parameters."""

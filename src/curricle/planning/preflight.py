@@ -84,7 +84,7 @@ def size_problems(running: tuple[StageSpec, ...], parameters: Mapping[str, Any])
             f"corpus.pack.curriculum reaches {longest} tokens, the model only {limit} "
             f"(max_position_embeddings). {fix}"
         )
-    for spec in running:
+    for spec in (spec for spec in running if spec.root == "pretrain" and spec.job):
         length = parameters[spec.name]["train"].get("max_length", 0)
         if length > limit:
             yield (
@@ -104,7 +104,7 @@ def _step_problems(
     running: tuple[StageSpec, ...], parameters: Mapping[str, Any], longest: int
 ) -> Iterator[str]:
     """A step must hold a whole row of the longest context."""
-    for spec in running:
+    for spec in (spec for spec in running if spec.job):
         per_step = parameters[spec.name]["train"].get("tokens_per_step")
         if per_step and longest > per_step:
             yield (

@@ -25,6 +25,8 @@ def train_node(spec: StageSpec) -> Callable[..., Stored]:
 
     Its ``parameters`` carry the stage's own type, so that Kedro validates them before it runs.
     """
+    job = spec.job
+    assert job is not None, "a stage without a job has no training node"
 
     def train(
         start: Stored | Certificate,
@@ -36,7 +38,7 @@ def train_node(spec: StageSpec) -> Callable[..., Stored]:
         return obtain_by_job(
             run,
             step=f"{spec.name}.train",
-            kind=spec.job,
+            kind=job,
             inputs={"start": _candidate(start), "data": data, **inputs},
             parameters=parameters.model_dump(mode="json"),
             outside_fingerprint=OUTSIDE_FINGERPRINT,
@@ -144,8 +146,9 @@ def check_descent(stage: str, candidate: Stored, parent: Certificate | None) -> 
     Raises:
         GateStale: it was trained from another one, which has been replaced since.
     """
-    started_from = candidate.manifest().identity["inputs"]["start"]
-    if parent is not None and started_from != parent.candidate.digest:
+    if parent is None or candidate.digest == parent.candidate.digest:  # the first; the same again
+        return
+    if candidate.manifest().identity["inputs"]["start"] != parent.candidate.digest:
         raise GateStale(
             f"{stage}: the candidate was trained from another checkpoint of {parent.stage} than "
             f"the current one. Train from this one: kedro run --pipelines {stage}"

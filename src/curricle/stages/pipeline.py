@@ -21,6 +21,7 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
     parent = {"parent": f"{spec.parent}_checkpoint"} if spec.parent else {}
     start = parent.get("parent", prepared)
 
+    training = {"start": start, "data": data, "parameters": "params:train", "run": "params:run"}
     body = [
         Node(
             spec.prepare.func,
@@ -28,12 +29,10 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
             prepared,
             name="prepare",
         ),
-        Node(
-            train_node(spec),
-            {"start": start, "data": data, "parameters": "params:train", "run": "params:run"}
-            | spec.inputs,
-            candidate,
-            name="train",
+        *(
+            [Node(train_node(spec), training | spec.inputs, candidate, name="train")]
+            if spec.job
+            else []
         ),
         Node(
             evaluate_node(spec),

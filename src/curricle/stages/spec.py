@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from curricle.config.training import OptimizerParameters
 from curricle.stages.metrics import metric_names
@@ -34,8 +34,10 @@ class StageSpec:
 
     Attributes:
         name: flat, underscored and unique over all pipelines.
-        job: the engine's job that trains it, a key of ``curricle.launch.job.JOB_KINDS``.
-        parameters: the model that validates ``<name>.train``.
+        job: the engine's job that trains it, a key of ``curricle.launch.job.JOB_KINDS``; ``None``
+            when nothing is trained and ``prepare`` gives the candidate: a model from outside, or
+            the last one again, to be measured and certified.
+        parameters: the model that validates ``<name>.train``; ``None`` without a job.
         metrics: metric groups that its candidate is measured by.
         prepare: what makes the stage's data.
         parent: the stage whose checkpoint it starts from. The first stage has none and starts
@@ -44,18 +46,20 @@ class StageSpec:
         inputs: further stored inputs of its training job: name to dataset name.
         heldout: the packed array whose held-out part the foundation metrics are measured on, after
             every stage; in the tokens of the model's own tokenizer.
+        root: where its architecture is decided: ``pretrain`` or ``foundation``.
         measured_on: further stored inputs of its measurement: name to dataset name.
     """
 
     name: str
-    job: str
-    parameters: type[OptimizerParameters]
+    job: str | None
+    parameters: type[OptimizerParameters] | None
     metrics: tuple[str, ...]
     prepare: Prepare
     parent: str | None = None
     data: str | None = None
     inputs: dict[str, str] = field(default_factory=dict)
     heldout: str = PACKED_CORPUS
+    root: Literal["pretrain", "foundation"] = "pretrain"
     measured_on: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -61,7 +61,7 @@ def build_pairs(
         train, heldout, report = _from_dataset(Path(parameters.dataset).expanduser(), parameters)
     report["length"] = {"train": _lengths(train), "heldout": _lengths(heldout)}
     report["largest_operator_share"] = {"train": _largest(train), "heldout": _largest(heldout)}
-    train += _request_pairs(chat, len(train), parameters.refusal_share)
+    train += _request_pairs(chat, len(train), parameters)
     draw = random.Random(f"pairs:{parameters.seed}")
     draw.shuffle(train)
     draw.shuffle(heldout)
@@ -177,9 +177,10 @@ def _from_dataset(
     return splits[False], splits[True], {}
 
 
-def _request_pairs(chat: Path, others: int, share: float) -> list[Row]:
-    """Requests of the chat's training rows, as many as make up `share`, half of them unsafe."""
-    wanted = round(others * share / (1 - share))
+def _request_pairs(chat: Path, others: int, parameters: PairParameters) -> list[Row]:
+    """Requests of the chat's training rows, as many as make up `refusal_share`."""
+    wanted = round(others * parameters.refusal_share / (1 - parameters.refusal_share))
+    unsafe = round(wanted * parameters.unsafe_share)
     found: dict[bool, list[Request]] = {True: [], False: []}
     for number, row in read_rows(chat / "train.jsonl"):
         source = str(row.get("source", ""))
@@ -200,8 +201,8 @@ def _request_pairs(chat: Path, others: int, share: float) -> list[Row]:
             "operator": COMPLIANCE if request.unsafe else REFUSAL,
             "source": REQUEST_SOURCE + request.id,
         }
-        for side in found.values()
-        for request in side[: wanted // 2]
+        for side, limit in ((found[True], unsafe), (found[False], wanted - unsafe))
+        for request in side[:limit]
     ]
 
 

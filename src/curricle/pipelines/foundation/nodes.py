@@ -1,4 +1,4 @@
-"""The node that obtains the foundation."""
+"""The nodes of the foundation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from curricle.checkpoints.certificate import Certificate
 from curricle.checkpoints.datasets import CertificateDataset
 from curricle.checkpoints.hashing import hash_tree
 from curricle.checkpoints.store import Stored
-from curricle.config.base import RunSettings
+from curricle.config.base import Parameters, RunSettings
 from curricle.config.foundation import PACKAGED_MODELS, FoundationParameters
 from curricle.errors import DataError
 from curricle.launch.run import obtain_by_job
+from curricle.stages.build import obtain_by_builder
 
 STEP = "foundation.model"
+_HELDOUT_TOKENS = 512
 
 
 def obtain_foundation(
@@ -31,6 +33,18 @@ def obtain_foundation(
         assert parameters.certificate is not None, "the parameters' own validation"
         return CertificateDataset(filepath=str(parameters.certificate)).load().candidate
     return import_model(parameters, run, STEP)
+
+
+def pack_foundation_heldout(documents: Stored, foundation: Stored, run: RunSettings) -> Stored:
+    """Obtain the corpus' held-out documents in the foundation's tokens."""
+    from curricle.pipelines.foundation.heldout import pack_heldout
+
+    return obtain_by_builder(
+        run, "foundation.heldout",
+        lambda folder: pack_heldout(folder, documents.path, foundation.path, _HELDOUT_TOKENS),
+        revision=1, parameters=Parameters(),
+        inputs={"documents": documents, "foundation": foundation},
+    )  # fmt: skip
 
 
 def import_model(parameters: FoundationParameters, run: RunSettings, step: str) -> Stored:
