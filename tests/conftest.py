@@ -6,6 +6,10 @@ import signal
 
 import pytest
 
+from tests.plugins.uninstalled import offer_plugins
+
+offer_plugins()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:

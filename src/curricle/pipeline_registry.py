@@ -2,6 +2,9 @@
 
 Kedro reads the result by key for a run and as a whole for ``registry list`` and Viz, so a lazy
 mapping makes ``kedro run --pipelines sft`` build ``sft`` alone.
+
+Each installed language brings pipelines of its own: ``tasks_python``, ``lang_python`` and so on. A
+language plugin that does not work is left out, and its pipelines raise when they are asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kedro.pipeline import Pipeline
@@ -24,6 +28,8 @@ _SUMS = {
     "general": ("corpus", *STAGES),
     "__default__": ("general", "report"),
 }
+_PER_LANGUAGE = {"tasks": "tasks", "lang": "language", "eval": "evaluation"}
+"""The pipelines of each language: prefix of the name, and the package that makes them."""
 
 
 class Registry(Mapping[str, Pipeline]):
@@ -39,19 +45,47 @@ class Registry(Mapping[str, Pipeline]):
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from sorted((*_OWN, *_SUMS))
+        yield from sorted((*_OWN, *_SUMS, *_of_languages()))
 
     def __len__(self) -> int:
-        return len(_OWN) + len(_SUMS)
+        return sum(1 for _ in self)
 
     def _build(self, name: str) -> Pipeline:
         if name in _SUMS:
             return Pipeline([self[part] for part in _SUMS[name]])
+        kind, _, language = name.partition("_")
+        if language and kind in _language_packages():
+            return _build_for(language, kind, name)
         if name not in _OWN:
             raise KeyError(name)
         module = importlib.import_module(f"curricle.pipelines.{name}.pipeline")
         built: Pipeline = module.create_pipeline()
         return built
+
+
+def _language_packages() -> dict[str, str]:
+    folder = Path(__file__).parent / "pipelines"
+    return {
+        kind: package
+        for kind, package in _PER_LANGUAGE.items()
+        if (folder / package / "pipeline.py").is_file()
+    }
+
+
+def _of_languages() -> list[str]:
+    from curricle.languages.registry import working_backends
+
+    return [f"{kind}_{name}" for kind in _language_packages() for name in working_backends()]
+
+
+def _build_for(language: str, kind: str, name: str) -> Pipeline:
+    from curricle.languages.registry import get_backend, installed_plugins
+
+    if language not in {plugin.name for plugin in installed_plugins()}:
+        raise KeyError(name)
+    module = importlib.import_module(f"curricle.pipelines.{_language_packages()[kind]}.pipeline")
+    built: Pipeline = module.create_pipeline(get_backend(language))
+    return built
 
 
 def stage_specs() -> tuple[StageSpec, ...]:

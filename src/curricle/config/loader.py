@@ -1,7 +1,12 @@
-"""The configuration loader: Kedro's own, with the project's place as a resolver."""
+"""The configuration loader: Kedro's own, with the project's place as a resolver, and with plugins.
+
+A plugin's defaults lie beneath the project's, environment by environment:
+plugin base < project base < plugin environment < project environment < ``--params``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +14,105 @@ from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 from omegaconf import OmegaConf
 
+from curricle.errors import ConfigError
+
 
 class CurricleConfigLoader(OmegaConfigLoader):
     """Reads ``gates.yml`` as parameters, and resolves ``${project:PATH}`` to an absolute path.
 
     Kedro makes relative paths of the catalog absolute, but not those of parameters; the store's
     place is a parameter, because nodes that fill it need to know it.
+
+    Args:
+        conf_source: the project's folder of configuration.
+        plugin_conf: gives the packaged configuration of plugins, by distribution: folders with
+            ``base`` and, if a plugin wants, further environments. Asked when it is first needed.
+        args: for Kedro's loader.
+        kwargs: likewise.
     """
 
-    def __init__(self, conf_source: str, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        conf_source: str,
+        *args: Any,
+        plugin_conf: Callable[[], Mapping[str, Path]] = dict,
+        **kwargs: Any,
+    ) -> None:
         root = find_kedro_project(Path(conf_source)) or find_kedro_project(Path.cwd()) or Path.cwd()
         # Kedro registers `custom_resolvers` once a process; a second project in the same process (a
         # notebook, a service, a test) would then fill the first one's store.
         OmegaConf.register_new_resolver(
             "project", lambda path: str((root / path).resolve()), replace=True
         )
+        self._plugin_conf = plugin_conf
         super().__init__(conf_source, *args, **kwargs)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Return the configuration of a kind, plugins' defaults beneath it.
+
+        Raises:
+            ConfigError: two plugins give the same parameter or dataset.
+        """
+        was_set = key in self
+        project: dict[str, Any] = super().__getitem__(key)
+        if was_set or key not in ("parameters", "catalog"):
+            return project
+        environment = self.env or self.default_run_env
+        base, specific = (self._plugins(key, env) for env in (self.base_env, environment))
+        if not base and not specific:
+            return project
+        merged = _over if key == "parameters" else _replacing
+        if not specific or environment == self.base_env:
+            return merged(base, project)
+        project_base = self._layer(Path(self.conf_source) / self.base_env, key)
+        project_specific = self._layer(Path(self.conf_source) / environment, key)
+        return merged(merged(merged(base, project_base), specific), project_specific)
+
+    def _plugins(self, key: str, environment: str) -> dict[str, Any]:
+        """What all plugins give for an environment."""
+        together: dict[str, Any] = {}
+        givers: dict[str, str] = {}
+        for distribution, folder in self._plugin_conf().items():
+            if not (folder / environment).is_dir():
+                continue
+            layer = self._layer(folder / environment, key)
+            given = set(_leaves(layer)) if key == "parameters" else set(layer)
+            for name in sorted(given.difference(_leaves(self.runtime_params))):
+                other = givers.setdefault(name, distribution)
+                if other != distribution:
+                    raise ConfigError(
+                        f"{key}: {name} is given by both plugins {other} and {distribution}. "
+                        f"Update them, or remove one: pip uninstall {distribution}."
+                    )
+            together = _over(together, layer)
+        return together
+
+    def _layer(self, folder: Path, key: str) -> dict[str, Any]:
+        """One folder's files, resolved; ``--params`` are in it, where it is parameters."""
+        layer: dict[str, Any] = self.load_and_merge_dir_config(
+            str(folder), self.config_patterns[key], key, set()
+        )
+        return layer
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``below`` with each value that ``above`` also has replaced, at every depth."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[name] = _over(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _replacing(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both, an entry of ``above`` instead of one of the same name as a whole."""
+    return {**below, **above}
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
