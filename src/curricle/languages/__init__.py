@@ -10,7 +10,7 @@ from curricle.languages.backend import (
 from curricle.languages.commands import CACHE, REPORT, WORK, Command, Level, Limit, Output, Warm
 from curricle.languages.evaluation import Evaluation, Finding, TestResult, TestStatus
 from curricle.languages.mutation import Edit, Mutant, Operator, OperatorTable, Site
-from curricle.languages.project import Changes, Prepared, Project
+from curricle.languages.project import Changes, Layout, Prepared, Project
 from curricle.languages.tasks import BugTask, Patch, ProjectMutant
 from curricle.languages.toolchain import Tool
 from curricle.languages.trials import Trial, TrialResult
@@ -28,6 +28,7 @@ __all__ = [
     "Evaluation",
     "Finding",
     "LanguageBackend",
+    "Layout",
     "Level",
     "Limit",
     "Mutant",

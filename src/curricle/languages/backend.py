@@ -21,10 +21,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from curricle.errors import DataError
 from curricle.languages.commands import Command, Level, Output, Warm
 from curricle.languages.evaluation import Evaluation, TestStatus
 from curricle.languages.mutation import OperatorTable
-from curricle.languages.project import Changes, Prepared, Project
+from curricle.languages.project import Changes, Layout, Prepared, Project
 from curricle.languages.tasks import BugTask, ProjectMutant
 from curricle.languages.toolchain import Tool
 from curricle.languages.trials import Trial, TrialResult
@@ -112,6 +113,17 @@ class LanguageBackend(ABC):
     def binds(self) -> Sequence[str]:
         """Absolute folders of the toolchain that runs must see read-only, beside `/usr`."""
         return ()
+
+    def layout(self, project: Project) -> Layout:
+        """Where a project keeps sources and tests, found out from its files alone.
+
+        Args:
+            project: Its `sources` and `tests` may be empty.
+
+        Raises:
+            DataError: It follows no custom of the language; names what to set.
+        """
+        raise DataError(f"{project.name}: set `sources` and `tests` of the project.")
 
     def prepare(self, project: Project) -> Sequence[Command]:
         """Commands that warm `/cache` or complete `/work`, before any candidate exists."""

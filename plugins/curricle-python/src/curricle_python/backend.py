@@ -10,6 +10,7 @@ from curricle.languages import (
     Command,
     Evaluation,
     LanguageBackend,
+    Layout,
     Level,
     Output,
     Prepared,
@@ -20,6 +21,7 @@ from curricle.languages import (
 from curricle.languages.python_operators import PYTHON_OPERATORS
 from curricle_python import running, trials
 from curricle_python.canaries import make_canaries
+from curricle_python.layout import find_layout
 from curricle_python.samples import SAMPLES
 from curricle_python.toolchain import TOOLCHAIN, folders
 
@@ -39,6 +41,10 @@ class PythonBackend(LanguageBackend):
     def binds(self) -> Sequence[str]:
         """The interpreter, the tools' packages, and the scripts that run inside."""
         return folders()
+
+    def layout(self, project: Project) -> Layout:
+        """A `src` folder or packages at the root; tests in folders or files of their own."""
+        return find_layout(project)
 
     def prepare(self, project: Project) -> Sequence[Command]:
         """Byte code of all that a run imports."""

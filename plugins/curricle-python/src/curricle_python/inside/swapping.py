@@ -98,7 +98,9 @@ def _inner(code):
 def _shallow(code):
     """All that decides what a code object does, but not its lines and what is within it."""
     constants = [
-        "code" if isinstance(constant, types.CodeType) else (type(constant).__name__, repr(constant))
+        "code"
+        if isinstance(constant, types.CodeType)
+        else (type(constant).__name__, repr(constant))
         for constant in code.co_consts
     ]
     return (
