@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from curricle.config.tasks import TaskBudget
-from curricle.errors import DataError
+from curricle.errors import ConfigError, DataError
 from curricle.execution.bubblewrap import BubblewrapSandbox
 from curricle.execution.evaluate import prepare_project
 from curricle.execution.limits import Limits
@@ -22,7 +23,6 @@ from curricle.languages.backend import LanguageBackend
 from curricle.languages.commands import Command, Output
 from curricle.languages.mutation import Mutant
 from curricle.languages.project import Prepared
-from curricle.languages.registry import get_backend
 from curricle.languages.tasks import ProjectMutant
 
 STUDY = "curricle.execution.task_worker:study_item"
@@ -49,9 +49,22 @@ class TaskWorker:
 def open_worker(settings: Mapping[str, Any]) -> Iterator[TaskWorker]:
     """Set a worker up: `language`, and the folder `prepared` that keeps prepared projects."""
     with BubblewrapSandbox() as sandbox:
-        yield TaskWorker(
-            get_backend(settings["language"]), sandbox, Path(settings["prepared"])
-        )
+        yield TaskWorker(backend_of(settings["language"]), sandbox, Path(settings["prepared"]))
+
+
+def backend_of(language: str) -> LanguageBackend:
+    """The installed backend of a language.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for entry in entry_points(group="curricle.languages", name=language):
+        backend: LanguageBackend = entry.load()()
+        return backend
+    raise ConfigError(
+        f"no backend for {language!r} is installed. Install it: "
+        f"pip install plugins/curricle-{language}"
+    )
 
 
 def limits_of(budget: TaskBudget) -> Limits:

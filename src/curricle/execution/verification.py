@@ -191,13 +191,17 @@ def failure_text(evaluation: Evaluation, tests: Sequence[str]) -> str:
 
 
 def batch_key(
-    prepared: Prepared, study: Study, mutants: Iterable[ProjectMutant], budget: TaskBudget
+    prepared: str,
+    study: Study,
+    mutants: Iterable[ProjectMutant],
+    budget: TaskBudget,
+    split: str,
 ) -> str:
-    """Names a verification by all that decides its result."""
-    decides = ("max_tests", "heldout_share", "seed")
+    """Names a verification by all that decides its result; `prepared` is the project's digest."""
     return hash_value([
-        REVISION, prepared.digest, hash_value(study.to_json()), [mutant.id for mutant in mutants],
-        {name: getattr(budget, name) for name in decides},
+        "verify", REVISION, prepared, hash_value(study.to_json()),
+        [mutant.id for mutant in mutants], split,
+        budget.max_tests, budget.heldout_share, budget.seed,
     ])  # fmt: skip
 
 
@@ -214,7 +218,8 @@ def _run(
         command = backend.trials(prepared, waiting)
         if command is None:
             return {t.id: _twice(backend, prepared, t, sandbox, limits) for t in waiting}
-        output = sandbox.run(command, prepared, {}, limits, binds=backend.binds())
+        bounded = limits.model_copy(update={"wall_s": command.timeout_s or limits.wall_s})
+        output = sandbox.run(command, prepared, {}, bounded, binds=backend.binds())
         found = backend.read_trials(waiting, output)
         results.update(found)
         left = [trial for trial in waiting if trial.id not in found]

@@ -10,7 +10,6 @@ from typing import Any
 from curricle.checkpoints.store import Stored
 from curricle.errors import DataError
 from curricle.execution.projects import ListedProject, listed_project
-from curricle.languages.project import Project
 from curricle.languages.tasks import BugTask
 
 PROJECTS = "projects.json"
@@ -46,8 +45,3 @@ def read_tasks(stored: Stored, split: str) -> tuple[BugTask, ...]:
     if split not in SPLITS:
         raise DataError(f"no split {split!r}: one of {', '.join(SPLITS)}.")
     return tuple(BugTask.from_json(row) for row in read_rows(stored.path / f"{split}.jsonl"))
-
-
-def task_projects(stored: Stored) -> dict[str, Project]:
-    """The projects that the tasks of a stored result break, by name, with their trees."""
-    return {name: listed.project for name, listed in read_projects(stored).items()}
