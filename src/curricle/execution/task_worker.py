@@ -108,7 +108,7 @@ def verify_item(item: Mapping[str, Any], worker: TaskWorker) -> dict[str, Any]:
     budget = TaskBudget.model_validate(item["budget"])
     limits = limits_of(budget)
     prepared = worker.prepare(item, limits)
-    study = Study.from_json(json.loads(Path(item["study"]).read_text()))
+    study = Study.from_json(json.loads(Path(item["study"]).read_text())["study"])
     verdicts = verify(
         worker.backend, prepared, study, [read_mutant(m) for m in item["mutants"]],
         worker.sandbox, limits, budget, item["project"]["split"],
