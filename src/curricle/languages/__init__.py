@@ -10,9 +10,10 @@ from curricle.languages.backend import (
 from curricle.languages.commands import CACHE, REPORT, WORK, Command, Level, Limit, Output, Warm
 from curricle.languages.evaluation import Evaluation, Finding, TestResult, TestStatus
 from curricle.languages.mutation import Edit, Mutant, Operator, OperatorTable, Site
-from curricle.languages.project import Changes, Prepared, Project
+from curricle.languages.project import Changes, Layout, Prepared, Project
 from curricle.languages.tasks import BugTask, Patch, ProjectMutant
 from curricle.languages.toolchain import Tool
+from curricle.languages.trials import Trial, TrialResult
 
 __all__ = [
     "CACHE",
@@ -27,6 +28,7 @@ __all__ = [
     "Evaluation",
     "Finding",
     "LanguageBackend",
+    "Layout",
     "Level",
     "Limit",
     "Mutant",
@@ -43,5 +45,7 @@ __all__ = [
     "TestStatus",
     "Tool",
     "ToolSpec",
+    "Trial",
+    "TrialResult",
     "Warm",
 ]

@@ -21,12 +21,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from curricle.errors import DataError
 from curricle.languages.commands import Command, Level, Output, Warm
 from curricle.languages.evaluation import Evaluation, TestStatus
 from curricle.languages.mutation import OperatorTable
-from curricle.languages.project import Changes, Prepared, Project
+from curricle.languages.project import Changes, Layout, Prepared, Project
 from curricle.languages.tasks import BugTask, ProjectMutant
 from curricle.languages.toolchain import Tool
+from curricle.languages.trials import Trial, TrialResult
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,17 @@ class LanguageBackend(ABC):
         """Absolute folders of the toolchain that runs must see read-only, beside `/usr`."""
         return ()
 
+    def layout(self, project: Project) -> Layout:
+        """Where a project keeps sources and tests, found out from its files alone.
+
+        Args:
+            project: Its `sources` and `tests` may be empty.
+
+        Raises:
+            DataError: It follows no custom of the language; names what to set.
+        """
+        raise DataError(f"{project.name}: set `sources` and `tests` of the project.")
+
     def prepare(self, project: Project) -> Sequence[Command]:
         """Commands that warm `/cache` or complete `/work`, before any candidate exists."""
         return ()
@@ -170,6 +183,18 @@ class LanguageBackend(ABC):
     def trace(self, prepared: Prepared) -> Sequence[Command]:
         """The commands of that traced baseline run."""
         return ()
+
+    def trials(self, prepared: Prepared, wanted: Sequence[Trial]) -> Command | None:
+        """One command that runs many mutants; `None` when each needs commands of its own."""
+        return None
+
+    def read_trials(self, wanted: Sequence[Trial], output: Output) -> Mapping[str, TrialResult]:
+        """What that command showed, by trial; one that was not run is absent.
+
+        Raises:
+            DataError: The project could not be loaded, so no trial was run at all.
+        """
+        return {}
 
     def samples(self) -> Sequence[Mapping[str, Any]]:
         """Project sources that work, as the `projects` parameter takes them."""

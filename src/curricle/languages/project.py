@@ -67,6 +67,15 @@ class Project:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where a project keeps what: the fields of `Project` that a language can find out."""
+
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A project with its dependencies and warm caches, made by trusted commands alone.
 
