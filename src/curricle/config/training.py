@@ -75,15 +75,13 @@ class PretrainParameters(OptimizerParameters):
     oom_recovery: bool = True
 
 
-class PostTrainingParameters(OptimizerParameters):
-    """What SFT, DPO and LoRA share.
+class TrainerParameters(OptimizerParameters):
+    """What every stage shares that a trainer of TRL trains.
 
     Attributes:
         max_length: longest sample, in tokens. A longer one is dropped and counted, never cut.
         batch_size: samples (or packed rows) of one optimizer step.
         per_device_train_batch_size: samples of one forward pass; ``None`` takes a whole step.
-        num_train_epochs: passes over the data.
-        max_steps: at most so many steps; ``None`` for all epochs.
         precision: ``auto`` measures.
         seed: seed of the order of samples.
         oom_recovery: halve the micro-batch when memory runs out, and go on.
@@ -92,13 +90,23 @@ class PostTrainingParameters(OptimizerParameters):
     max_length: int = Field(gt=1)
     batch_size: int = Field(ge=1)
     per_device_train_batch_size: int | None = Field(default=None, ge=1)
-    num_train_epochs: float = Field(default=1.0, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
     precision: Precision = "auto"
     seed: int = 0
     oom_recovery: bool = True
     weight_decay: float = Field(default=0.0, ge=0)
     adam_beta2: float = Field(default=0.999, gt=0, lt=1)
+
+
+class PostTrainingParameters(TrainerParameters):
+    """What SFT, DPO and LoRA share: passes over data that is there.
+
+    Attributes:
+        num_train_epochs: passes over the data.
+        max_steps: at most so many steps; ``None`` for all epochs.
+    """
+
+    num_train_epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
 
 
 class SftParameters(PostTrainingParameters):
@@ -134,8 +142,8 @@ class DpoParameters(PostTrainingParameters):
     sft_weight: float = Field(default=0.0, ge=0)
 
 
-class LoraParameters(SftParameters):
-    """A low-rank adapter, merged afterwards.
+class AdapterShape(Parameters):
+    """What a low-rank adapter is attached to, and its size.
 
     Attributes:
         r: rank.
@@ -148,6 +156,10 @@ class LoraParameters(SftParameters):
     lora_alpha: float = Field(default=32.0, gt=0)
     target_modules: str | list[str] = "all-linear"
     target_parameters: list[str] | None = None
+
+
+class LoraParameters(AdapterShape, SftParameters):
+    """Supervised fine-tuning of a low-rank adapter, merged afterwards."""
 
 
 class EvaluateParameters(Parameters):

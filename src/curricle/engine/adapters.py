@@ -1,4 +1,8 @@
-"""LoRA: an adapter on the aligned model, merged in fp32 with a proof that nothing changed."""
+"""LoRA: an adapter on a model, merged in fp32 with a proof that nothing changed.
+
+Every stage that may train an adapter comes through here: ``adapter_arguments`` before its trainer
+is made, ``save_trained`` after it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerFast as Tokenizer
 
-from curricle.config.training import LoraParameters
+from curricle.config.training import AdapterShape, LoraParameters
 from curricle.engine.agent_rows import attach_template
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.post_training import (
@@ -34,24 +39,48 @@ def lora_job(job: Job) -> JobResult:
 
     def make_trainer(micro_batch: int) -> PackedSFTTrainer:
         model = load_model(job.inputs["start"])
-        check_targets(model, parameters)
         return sft_trainer(
             job, parameters, model, tokenizer, rows,
             micro_batch=micro_batch,
-            peft_config=apply_lora_config(parameters),
+            **adapter_arguments(model, parameters, job.step),
         )  # fmt: skip
 
     trainer, curve, measured = train(job, parameters, make_trainer)
-    adapted: PeftModel = trainer.model
-    trained = {**in_force(job, trainer), **adapted_modules(adapted)}
-    save_adapter(adapted, job)
-    merged = adapted.merge_and_unload(safe_merge=True)
-    save_checkpoint(merged, tokenizer, job.output)
+    trained = save_trained(trainer, tokenizer, job)
     write_curve(job.output, curve)
     return JobResult(effective={**effective, **trained}, measured=measured)
 
 
-def check_targets(model: PreTrainedModel, parameters: LoraParameters) -> None:
+def adapter_arguments(
+    model: PreTrainedModel, shape: AdapterShape | None, step: str
+) -> dict[str, Any]:
+    """Return what a trainer is given to train an adapter; nothing without a shape.
+
+    Raises:
+        ConfigError: a target matches nothing.
+    """
+    if shape is None:
+        return {}
+    check_targets(model, shape, step)
+    return {"peft_config": apply_lora_config(shape)}
+
+
+def save_trained(trainer: Any, tokenizer: Tokenizer, job: Job) -> dict[str, Any]:
+    """Save what was trained as a whole checkpoint; an adapter is saved, then merged.
+
+    Returns:
+        What was in force.
+    """
+    trained, model = in_force(job, trainer), trainer.model
+    if isinstance(model, PeftModel):
+        trained |= adapted_modules(model)
+        save_adapter(model, job)
+        model = model.merge_and_unload(safe_merge=True)
+    save_checkpoint(model, tokenizer, job.output)
+    return trained
+
+
+def check_targets(model: PreTrainedModel, shape: AdapterShape, step: str) -> None:
     """Make sure that every target names something in the model.
 
     PEFT only objects when none does: a mistyped module beside a right one, or an expert parameter
@@ -66,7 +95,7 @@ def check_targets(model: PreTrainedModel, parameters: LoraParameters) -> None:
         "target_parameters": [name for name, _ in model.named_parameters()],
     }
     for field, present in names.items():
-        targets = getattr(parameters, field) or []
+        targets = getattr(shape, field) or []
         if isinstance(targets, str):  # all-linear, or one pattern for whole names, as PEFT reads it
             found = targets == "all-linear" or any(re.fullmatch(targets, n) for n in present)
             missing = [] if found else [targets]
@@ -75,21 +104,21 @@ def check_targets(model: PreTrainedModel, parameters: LoraParameters) -> None:
         if missing:
             known = sorted({n.rpartition(".")[2] for n in linear})
             raise ConfigError(
-                f"lora.train.{field}: {', '.join(missing)} matches nothing in the model. "
+                f"{step}.{field}: {', '.join(missing)} matches nothing in the model. "
                 f"Use all-linear, or some of its linear modules: {', '.join(known)}."
             )
-    if not (parameters.target_modules or parameters.target_parameters):
-        raise ConfigError("lora.train.target_modules is empty: nothing would be trained")
+    if not (shape.target_modules or shape.target_parameters):
+        raise ConfigError(f"{step}.target_modules is empty: nothing would be trained")
 
 
-def apply_lora_config(parameters: LoraParameters) -> LoraConfig:
+def apply_lora_config(shape: AdapterShape) -> LoraConfig:
     """Return PEFT's configuration; no dropout, which expert parameters do not support."""
     return LoraConfig(
-        r=parameters.r,
-        lora_alpha=parameters.lora_alpha,
+        r=shape.r,
+        lora_alpha=shape.lora_alpha,
         lora_dropout=0.0,
-        target_modules=parameters.target_modules,
-        target_parameters=parameters.target_parameters,
+        target_modules=shape.target_modules,
+        target_parameters=shape.target_parameters,
         task_type="CAUSAL_LM",
     )
 

@@ -25,6 +25,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     # TRL still reads the old name of a property of models; nothing for the user to mend.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func: our tests watch it
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # TRL reads it where it computes references
 

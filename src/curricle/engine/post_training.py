@@ -21,7 +21,13 @@ from curricle.engine.fitting import fit_rows
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
 from curricle.engine.rendering import Rendered, attach_chat_template, render_prompt
-from curricle.engine.trainers import PackedSFTTrainer, PairDPOTrainer, train, trainer_arguments
+from curricle.engine.trainers import (
+    PackedSFTTrainer,
+    PairDPOTrainer,
+    train,
+    trainer_arguments,
+    training_steps,
+)
 from curricle.errors import ConfigError, DataError
 from curricle.launch.job import Job, JobResult
 from curricle.pipelines.corpus.packed import IGNORED
@@ -58,8 +64,9 @@ def sft_trainer(
     **kwargs: Any,
 ) -> PackedSFTTrainer:
     """Return the trainer of packed rows; ``kwargs`` carry the adapter's configuration."""
+    steps = training_steps(parameters, len(rows))
     arguments = SFTConfig(
-        **trainer_arguments(parameters, job, micro_batch, len(rows)),
+        **trainer_arguments(parameters, job, micro_batch, steps),
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         max_length=None,
@@ -142,30 +149,46 @@ def dpo_job(job: Job) -> JobResult:
     tokenizer = load_tokenizer(job.inputs["start"])
     attach_chat_template(tokenizer)
     pairs, effective = preference_pairs(tokenizer, job.inputs["data"] / "train.jsonl", parameters)
-    loss_types = [parameters.loss_type] + ["sft"] * (parameters.sft_weight > 0)
 
     def make_trainer(micro_batch: int) -> PairDPOTrainer:
-        arguments = DPOConfig(
-            **trainer_arguments(parameters, job, micro_batch, len(pairs)),
-            beta=parameters.beta,
-            loss_type=loss_types,
-            loss_weights=[1.0, parameters.sft_weight][: len(loss_types)],
-            max_length=parameters.max_length,
-            precompute_ref_log_probs=True,
-            train_sampling_strategy="group_by_length",
-            length_column_name="length",
-            # The sampler needs the length, which is no input of the model.
-            remove_unused_columns=False,
-        )
-        return PairDPOTrainer(
-            parameters, model=load_model(job.inputs["start"]), args=arguments,
-            train_dataset=pairs, processing_class=tokenizer,
-        )  # fmt: skip
+        return pair_trainer(job, parameters, load_model(job.inputs["start"]), tokenizer, pairs,
+                            micro_batch=micro_batch)  # fmt: skip
 
     trainer, curve, measured = train(job, parameters, make_trainer)
     save_checkpoint(trainer.model, tokenizer, job.output)
     write_curve(job.output, curve)
     return JobResult(effective={**effective, **in_force(job, trainer)}, measured=measured)
+
+
+def pair_trainer(
+    job: Job,
+    parameters: DpoParameters,
+    model: Any,
+    tokenizer: Tokenizer,
+    pairs: Dataset,
+    *,
+    micro_batch: int,
+    **kwargs: Any,
+) -> PairDPOTrainer:
+    """Return the trainer of preference pairs; ``kwargs`` carry an adapter's configuration."""
+    loss_types = [parameters.loss_type] + ["sft"] * (parameters.sft_weight > 0)
+    steps = training_steps(parameters, len(pairs))
+    arguments = DPOConfig(
+        **trainer_arguments(parameters, job, micro_batch, steps),
+        beta=parameters.beta,
+        loss_type=loss_types,
+        loss_weights=[1.0, parameters.sft_weight][: len(loss_types)],
+        max_length=parameters.max_length,
+        precompute_ref_log_probs=True,
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        # The sampler needs the length, which is no input of the model.
+        remove_unused_columns=False,
+    )
+    return PairDPOTrainer(
+        parameters, model=model, args=arguments, train_dataset=pairs, processing_class=tokenizer,
+        **kwargs,
+    )  # fmt: skip
 
 
 def preference_pairs(

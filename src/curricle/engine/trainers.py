@@ -17,6 +17,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,8 +31,9 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DPOTrainer, SFTTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from curricle.config.training import PostTrainingParameters
+from curricle.config.training import PostTrainingParameters, TrainerParameters
 from curricle.engine.objectives import summed_loss
 from curricle.engine.recovery import (
     OOMHandler,
@@ -40,6 +42,7 @@ from curricle.engine.recovery import (
     seal_checkpoint,
 )
 from curricle.engine.schedule import build_optimizer, learning_rate_share
+from curricle.engine.scoring import score_labels_only
 from curricle.engine.tracking import Tracker, tracked
 from curricle.errors import Interrupted
 from curricle.launch.job import Job
@@ -47,17 +50,26 @@ from curricle.launch.signals import StopRequest, stop_on_signal
 
 logger = logging.getLogger(__name__)
 
-_CURVE_KEYS = (
-    "step", "loss", "learning_rate", "grad_norm", "rewards/margins", "rewards/accuracies",
-)  # fmt: skip
 
+class OurSchedule:
+    """Mixed into a trainer: optimizer, schedule and what is saved.
 
-class _OurSchedule:
-    """Mixed into a trainer: optimizer, schedule and what is saved."""
+    Attributes:
+        parameters: of the stage.
+        curve_keys: what its curve keeps of what it logs.
+        save_multiple: only steps that it divides can be resumed from.
+        stop: whether a signal arrived.
+    """
 
-    parameters: PostTrainingParameters
+    parameters: TrainerParameters
+    curve_keys: tuple[str, ...] = (
+        "step", "loss", "learning_rate", "grad_norm", "rewards/margins", "rewards/accuracies",
+    )  # fmt: skip
+    save_multiple: int = 1
+    stop: StopRequest = StopRequest()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Return AdamW with our groups."""
         p = self.parameters
         self.optimizer = build_optimizer(
             self.model,  # type: ignore[attr-defined]
@@ -66,6 +78,7 @@ class _OurSchedule:
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """Return our schedule."""
         p = self.parameters
 
         def share(step: int) -> float:
@@ -80,7 +93,7 @@ class _OurSchedule:
         """Write nothing: the manifest says what a checkpoint is."""
 
 
-class PackedSFTTrainer(_OurSchedule, SFTTrainer):
+class PackedSFTTrainer(OurSchedule, SFTTrainer):
     """SFT over packed rows, with logits only where there is loss."""
 
     def __init__(self, parameters: PostTrainingParameters, **kwargs: Any) -> None:
@@ -103,16 +116,51 @@ class PackedSFTTrainer(_OurSchedule, SFTTrainer):
         return summed_loss(unwrapped, inputs) / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
 
-class PairDPOTrainer(_OurSchedule, DPOTrainer):
-    """DPO and IPO as TRL computes them."""
+class PairDPOTrainer(OurSchedule, DPOTrainer):
+    """DPO and IPO as TRL computes them, of what the model said alone.
+
+    TRL takes everything after the prompt for the model's own, a tool's answers included. Pairs that
+    come tokenised, with ``chosen_mask`` and ``rejected_mask``, are compared where the mask is 1.
+    """
 
     def __init__(self, parameters: PostTrainingParameters, **kwargs: Any) -> None:
         self.parameters = parameters
         super().__init__(**kwargs)
 
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        if "chosen_mask" not in dataset.column_names:
+            return super()._prepare_dataset(dataset, *args, **kwargs)
+        return dataset
+
+    def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
+        model = self.accelerator.unwrap_model(self.model)
+        score_labels_only(model.get_base_model() if hasattr(model, "get_base_model") else model)
+        return super()._precompute_ref_logps(*args, **kwargs)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         grouped = super()._get_train_sampler(train_dataset)
         return EpochSampler(grouped.batch_size, grouped.lengths, self.parameters.seed)
+
+
+@dataclass(frozen=True)
+class MaskedPairs:
+    """Collates pairs as TRL does, and says which tokens of the answers are the model's.
+
+    Attributes:
+        collate: TRL's collator.
+    """
+
+    collate: DataCollatorForPreference
+
+    def __call__(self, pairs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return TRL's batch: chosen conversations, then rejected ones, each (pairs, length)."""
+        batch = self.collate(pairs)
+        own = torch.zeros_like(batch["completion_mask"])
+        masks = [(p["prompt_ids"], p[f"{side}_mask"]) for side in ("chosen", "rejected")
+                 for p in pairs]  # fmt: skip
+        for row, (prompt, mask) in enumerate(masks):
+            own[row, len(prompt) : len(prompt) + len(mask)] = torch.tensor(mask)
+        return {**batch, "completion_mask": own}
 
 
 class EpochSampler(LengthGroupedSampler):
@@ -135,16 +183,18 @@ class EpochSampler(LengthGroupedSampler):
 class _Guard(TrainerCallback):
     """Saves by the clock and on a signal, and seals what was saved."""
 
-    def __init__(self, job: Job, stop: StopRequest) -> None:
+    def __init__(self, job: Job, stop: StopRequest, save_multiple: int) -> None:
         self._job = job
         self._stop = stop
+        self._save_multiple = save_multiple
         self._saved_at = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         due = time.monotonic() - self._saved_at > self._job.checkpoint_every_s
-        if (due or self._stop) and state.global_step < state.max_steps:
+        can_resume = state.global_step % self._save_multiple == 0
+        if (due or self._stop) and can_resume and state.global_step < state.max_steps:
             control.should_save = True
         if self._stop:
             control.should_training_stop = True
@@ -169,9 +219,9 @@ def training_steps(parameters: PostTrainingParameters, samples: int) -> int:
 
 
 def trainer_arguments(
-    parameters: PostTrainingParameters, job: Job, micro_batch: int, samples: int
+    parameters: TrainerParameters, job: Job, micro_batch: int, steps: int
 ) -> dict[str, Any]:
-    """Return the arguments that SFT, DPO and LoRA share.
+    """Return the arguments that all trainers share.
 
     TRL turns bf16 and activation checkpointing on by default; both are said here on purpose.
     """
@@ -180,7 +230,7 @@ def trainer_arguments(
         "output_dir": str(job.resume),
         "per_device_train_batch_size": micro_batch,
         "gradient_accumulation_steps": parameters.batch_size // micro_batch,
-        "max_steps": training_steps(parameters, samples),
+        "max_steps": steps,
         "learning_rate": parameters.learning_rate,
         "max_grad_norm": parameters.max_grad_norm,
         "bf16": job.precision == "bf16",
@@ -199,15 +249,15 @@ def trainer_arguments(
 
 def train(
     job: Job,
-    parameters: PostTrainingParameters,
-    make_trainer: Callable[[int], Trainer],
-) -> tuple[Trainer, list[dict[str, float]], dict[str, Any]]:
+    parameters: TrainerParameters,
+    make_trainer: Callable[[int], Any],
+) -> tuple[Any, list[dict[str, float]], dict[str, Any]]:
     """Train to the end, through interruptions before and memory running out now.
 
     Args:
         job: where trainer checkpoints live.
         parameters: of the stage.
-        make_trainer: returns a fresh trainer for a micro-batch.
+        make_trainer: returns a fresh trainer, one of those above, for a micro-batch.
 
     Returns:
         The trainer, the curve (a dict per step), and what was measured.
@@ -225,8 +275,9 @@ def train(
         try:
             with stop_on_signal() as stop, tracked(job) as tracker:
                 _quiet(trainer)
-                trainer.add_callback(_Guard(job, stop))
-                trainer.add_callback(_Tracking(tracker))
+                trainer.stop = stop
+                trainer.add_callback(_Guard(job, stop, trainer.save_multiple))
+                trainer.add_callback(_Tracking(tracker, trainer.curve_keys))
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             break
         except (RuntimeError, MemoryError) as error:
@@ -239,7 +290,7 @@ def train(
             stop.signal_name,
         )
     curve = [
-        {key: entry[key] for key in _CURVE_KEYS if key in entry}
+        {key: entry[key] for key in trainer.curve_keys if key in entry}
         for entry in state.log_history
         if "loss" in entry
     ]
@@ -267,8 +318,9 @@ def _quiet(trainer: Trainer) -> None:
 class _Tracking(TrainerCallback):
     """Passes the curve on to the tracker."""
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, keys: tuple[str, ...]) -> None:
         self._tracker = tracker
+        self._keys = keys
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
@@ -276,7 +328,7 @@ class _Tracking(TrainerCallback):
     ) -> None:  # fmt: skip
         if logs and "loss" in logs:
             point = {"step": state.global_step, **logs}
-            self._tracker.log({key: point[key] for key in _CURVE_KEYS if key in point})
+            self._tracker.log({key: point[key] for key in self._keys if key in point})
 
 
 class _Bar(TrainerCallback):
