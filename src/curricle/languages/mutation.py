@@ -77,12 +77,18 @@ class OperatorTable:
         operators: In order of preference: of two that make the same edit, the first counts.
         is_mutant: `is_mutant(original, mutated)` says whether the mutated source is still a
             program, and not the same program.
+        scopes: A query that captures what has a name: a function as `@function`, what holds
+            functions (a class, an `impl`) as `@container`, its name as `@name`.
+        documentation: A query that captures text which is no part of the program, comments apart,
+            as `@documentation`.
     """
 
     language: str
     grammar: Callable[[], object]
     operators: tuple[Operator, ...]
     is_mutant: Callable[[str, str], bool]
+    scopes: str = ""
+    documentation: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def apply(source: str, mutant: Mutant) -> str:
 
 def mutants(source: str, table: OperatorTable) -> Iterator[Mutant]:
     """Every mutant of a source, in source order, each checked by the table's `is_mutant`."""
-    for mutant in _proposals(source, table):
+    for mutant in proposals(source, table):
         if table.is_mutant(source, apply(source, mutant)):
             yield mutant
 
@@ -147,7 +153,7 @@ def sample(
     """
     draw = random.Random(_stream(seed, table.language, source))
     waiting: dict[str, list[Mutant]] = defaultdict(list)
-    for mutant in _proposals(source, table):
+    for mutant in proposals(source, table):
         waiting[mutant.operator].append(mutant)
     names = sorted(waiting)
     draw.shuffle(names)
@@ -171,18 +177,29 @@ def _next_valid(source: str, table: OperatorTable, waiting: list[Mutant]) -> lis
     return []
 
 
-def _proposals(source: str, table: OperatorTable) -> list[Mutant]:
+def proposals(source: str, table: OperatorTable) -> list[Mutant]:
     """What the operators propose, in source order and without repeats, not yet checked."""
     encoded = source.encode("utf-8")
-    root = Parser(_language(table.grammar)).parse(encoded).root_node
+    root = parse(encoded, table)
     proposed: dict[Edit, Mutant] = {}
     for operator in table.operators:
-        cursor = QueryCursor(_query(table.grammar, operator.query))
-        for _, captures in cursor.matches(root):
+        for captures in matches(root, operator.query, table):
             for edit in _edits(operator.replacements, Site(encoded, captures)):
                 if edit not in proposed:
                     proposed[edit] = _mutant(operator.name, edit, encoded)
     return sorted(proposed.values(), key=_position)
+
+
+def parse(source: bytes, table: OperatorTable) -> Node:
+    """The root of a source's syntax tree."""
+    return Parser(_language(table.grammar)).parse(source).root_node
+
+
+def matches(root: Node, query: str, table: OperatorTable) -> Iterator[Mapping[str, Sequence[Node]]]:
+    """What a query captures below a node, match by match; nothing when the query is empty."""
+    if query:
+        for _, captures in QueryCursor(_query(table.grammar, query)).matches(root):
+            yield captures
 
 
 def _edits(replacements: Replacements, site: Site) -> Iterable[Edit]:

@@ -226,6 +226,11 @@ PYTHON_OPERATORS = OperatorTable(
     language="python",
     grammar=tree_sitter_python.language,
     is_mutant=is_mutant,
+    scopes="""[
+      (function_definition name: (identifier) @name) @function
+      (class_definition name: (identifier) @name) @container
+    ]""",
+    documentation="(expression_statement . (string) .) @documentation",
     operators=(
         Operator("comparison_flipped", "(comparison_operator operators: _ @target)", _COMPARISONS),
         Operator(
