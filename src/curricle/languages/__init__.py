@@ -13,6 +13,7 @@ from curricle.languages.mutation import Edit, Mutant, Operator, OperatorTable, S
 from curricle.languages.project import Changes, Prepared, Project
 from curricle.languages.tasks import BugTask, Patch, ProjectMutant
 from curricle.languages.toolchain import Tool
+from curricle.languages.trials import Trial, TrialResult
 
 __all__ = [
     "CACHE",
@@ -43,5 +44,7 @@ __all__ = [
     "TestStatus",
     "Tool",
     "ToolSpec",
+    "Trial",
+    "TrialResult",
     "Warm",
 ]

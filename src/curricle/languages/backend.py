@@ -27,6 +27,7 @@ from curricle.languages.mutation import OperatorTable
 from curricle.languages.project import Changes, Prepared, Project
 from curricle.languages.tasks import BugTask, ProjectMutant
 from curricle.languages.toolchain import Tool
+from curricle.languages.trials import Trial, TrialResult
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,18 @@ class LanguageBackend(ABC):
     def trace(self, prepared: Prepared) -> Sequence[Command]:
         """The commands of that traced baseline run."""
         return ()
+
+    def trials(self, prepared: Prepared, wanted: Sequence[Trial]) -> Command | None:
+        """One command that runs many mutants; `None` when each needs commands of its own."""
+        return None
+
+    def read_trials(self, wanted: Sequence[Trial], output: Output) -> Mapping[str, TrialResult]:
+        """What that command showed, by trial; one that was not run is absent.
+
+        Raises:
+            DataError: The project could not be loaded, so no trial was run at all.
+        """
+        return {}
 
     def samples(self) -> Sequence[Mapping[str, Any]]:
         """Project sources that work, as the `projects` parameter takes them."""

@@ -14,9 +14,11 @@ from curricle.languages import (
     Output,
     Prepared,
     Project,
+    Trial,
+    TrialResult,
 )
 from curricle.languages.python_operators import PYTHON_OPERATORS
-from curricle_python import running
+from curricle_python import running, trials
 from curricle_python.canaries import make_canaries
 from curricle_python.samples import SAMPLES
 from curricle_python.toolchain import TOOLCHAIN, folders
@@ -56,6 +58,24 @@ class PythonBackend(LanguageBackend):
         """Read the level's own report."""
         (output,) = outputs
         return running.PARSERS[level](output)
+
+    def trace(self, prepared: Prepared) -> Sequence[Command]:
+        """One run of all tests that notes what each one enters."""
+        return (trials.trace_command(prepared),)
+
+    def tests_reaching(
+        self, prepared: Prepared, outputs: Sequence[Output]
+    ) -> Mapping[str, Sequence[str]]:
+        """Read that run's map."""
+        return trials.read_reach(outputs)
+
+    def trials(self, prepared: Prepared, wanted: Sequence[Trial]) -> Command:
+        """All of them in one process tree, each by two methods."""
+        return trials.trials_command(prepared, wanted)
+
+    def read_trials(self, wanted: Sequence[Trial], output: Output) -> Mapping[str, TrialResult]:
+        """Read its report."""
+        return trials.read_trials(wanted, output)
 
     def canaries(self, project: Project, seed: int) -> Canaries:
         """Beside the project's first test file, so that they run under its fixtures."""

@@ -21,8 +21,8 @@ from curricle.languages import (
 from curricle_python.toolchain import INSIDE, PYTHON, RUFF, SITE
 
 REPORT_NAME = "pytest.jsonl"
-_FLAGS = ("-S", "-s", "-P")
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONPYCACHEPREFIX": "/cache/bytecode"}
+FLAGS = ("-S", "-s", "-P")
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONPYCACHEPREFIX": "/cache/bytecode"}
 _SYNTAX_ERRORS = ("SyntaxError", "IndentationError", "TabError")
 _RAN = (0, 1)
 """pytest, mypy and ruff alike: 0 when all is well, 1 when something was found."""
@@ -34,11 +34,16 @@ def import_folders(project: Project) -> list[str]:
     return [WORK if root == "." else f"{WORK}/{root}", "/cache/packages"]
 
 
+def test_files(project: Project) -> list[str]:
+    """The files in which pytest finds a project's tests."""
+    return [file for file in project.files(project.tests) if _is_test_file(file)]
+
+
 def test_command(prepared: Prepared, tests: Sequence[str] | None) -> Command:
     """One pytest process over the files of the wanted tests."""
     project = prepared.project
     if tests is None:
-        files = [f for f in project.files(project.tests) if _is_test_file(f)]
+        files = test_files(project)
     else:
         files = list(dict.fromkeys(test.split("::", 1)[0] for test in tests))
     request = {
@@ -48,8 +53,8 @@ def test_command(prepared: Prepared, tests: Sequence[str] | None) -> Command:
         "tests": None if tests is None else list(tests),
     }
     return Command(
-        argv=(PYTHON, *_FLAGS, f"{INSIDE}/run_tests.py"),
-        env=_ENVIRONMENT,
+        argv=(PYTHON, *FLAGS, f"{INSIDE}/run_tests.py"),
+        env=ENVIRONMENT,
         stdin=json.dumps(request),
         reports=(REPORT_NAME,),
     )
@@ -60,14 +65,14 @@ def warming_command(project: Project) -> Command:
     request = {
         "site": [SITE],
         "path": import_folders(project),
-        "files": [file for file in project.files(project.tests) if _is_test_file(file)],
+        "files": test_files(project),
         "tests": None,
         "collect_only": True,
         "compile": project.files(project.sources),
     }
     return Command(
-        argv=(PYTHON, *_FLAGS, f"{INSIDE}/run_tests.py"),
-        env=_ENVIRONMENT,
+        argv=(PYTHON, *FLAGS, f"{INSIDE}/run_tests.py"),
+        env=ENVIRONMENT,
         stdin=json.dumps(request),
     )
 
@@ -77,11 +82,11 @@ def check_command(prepared: Prepared) -> Command:
     project = prepared.project
     return Command(
         argv=(
-            PYTHON, *_FLAGS, f"{INSIDE}/run_module.py", SITE, "mypy", "--output", "json",
+            PYTHON, *FLAGS, f"{INSIDE}/run_module.py", SITE, "mypy", "--output", "json",
             "--config-file=", "--cache-dir=/cache/mypy", "--ignore-missing-imports",
             "--follow-imports=silent", "--no-error-summary", "--", *project.files(project.sources),
         ),
-        env={**_ENVIRONMENT, "MYPYPATH": ":".join(import_folders(project))},
+        env={**ENVIRONMENT, "MYPYPATH": ":".join(import_folders(project))},
     )  # fmt: skip
 
 
