@@ -22,7 +22,11 @@ from curricle_python.toolchain import INSIDE, PYTHON, RUFF, SITE
 
 REPORT_NAME = "pytest.jsonl"
 FLAGS = ("-S", "-s", "-P")
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONPYCACHEPREFIX": "/cache/bytecode"}
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "PYTHONPYCACHEPREFIX": "/cache/bytecode",
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+}
 _SYNTAX_ERRORS = ("SyntaxError", "IndentationError", "TabError")
 _RAN = (0, 1)
 """pytest, mypy and ruff alike: 0 when all is well, 1 when something was found."""

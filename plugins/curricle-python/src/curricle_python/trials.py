@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from curricle.errors import DataError
@@ -49,6 +50,7 @@ def trials_command(prepared: Prepared, trials: Sequence[Trial]) -> Command:
     timeout_s = _START_S + sum(2 * trial.limit_s for trial in trials)
     return _command(
         prepared, "run_mutants.py", _TRIALS, timeout_s,
+        conftests=bool(prepared.project.files(("**/conftest.py",))),
         trials=[_trial_request(trial) for trial in trials],
     )  # fmt: skip
 
@@ -108,6 +110,10 @@ def _trial_request(trial: Trial) -> dict[str, Any]:
 
 
 def _evaluation(record: Mapping[str, Any], asked: Sequence[str]) -> Evaluation:
+    return replace(_result(record, asked), duration_s=float(record["seconds"]))
+
+
+def _result(record: Mapping[str, Any], asked: Sequence[str]) -> Evaluation:
     if record.get("timeout"):
         return Evaluation(False, limits_hit=frozenset({Limit.WALL}), note="it took too long")
     if "broken" in record:

@@ -14,7 +14,10 @@ _LENGTH = struct.Struct("!Q")
 
 
 def in_child(function, limit_s):
-    """What `function()` returns in a child process, or `{"timeout": True}`, or `{"died": status}`.
+    """What `function` delivers from a child process, or `{"timeout": True}`, or `{"died": status}`.
+
+    The function gets `deliver`, which sends its one argument and ends the child at once: what a
+    library would still tidy up afterwards is not worth its time.
 
     The child leads a process group of its own, which is killed once the result is there: nothing
     that it started goes on.
@@ -42,10 +45,15 @@ def _serve(function, reader, writer):
     try:
         os.setpgid(0, 0)
         os.close(reader)
-        text = json.dumps(function()).encode()
-        message = _LENGTH.pack(len(text)) + text
-        while message:
-            message = message[os.write(writer, message) :]
+
+        def deliver(result):
+            text = json.dumps(result).encode()
+            message = _LENGTH.pack(len(text)) + text
+            while message:
+                message = message[os.write(writer, message) :]
+            os._exit(0)
+
+        function(deliver)
     finally:
         os._exit(0)  # nothing of the parent may run twice: no handlers, no buffers
 

@@ -77,7 +77,7 @@ def _serve(connection, arguments):
     gc.collect()
     gc.freeze()
     # Calibrate: a test that fails here needs more than its own setup, and is left to pytest.
-    plain = in_child(lambda: run_plainly(list(items.values())), 120.0)
+    plain = in_child(lambda deliver: deliver(run_plainly(list(items.values()))), 120.0)
     plain = {test for test, problem in plain.get("tests", {}).items() if not problem}
     stream.write(json.dumps({"tests": len(items), "plain": len(plain)}) + "\n")
     stream.flush()
@@ -87,7 +87,10 @@ def _serve(connection, arguments):
         if not plain.issuperset(request["tests"]):
             answer = {"unfit": True}
         else:
-            answer = in_child(lambda r=request, c=chosen: _trial(r, c, live), request["limit_s"])
+            answer = in_child(
+                lambda deliver, r=request, c=chosen: deliver(_trial(r, c, live)),
+                request["limit_s"],
+            )
         stream.write(json.dumps(answer) + "\n")
         stream.flush()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 
 WORK = "/work/"
 # A sample of those that passed goes into the second run too: the swap must not hide a failure.
@@ -23,11 +24,11 @@ def main() -> None:
     request = json.loads(sys.stdin.read())
     here = os.path.dirname(__file__)
     sys.path[:] = [*request["site"], *(p for p in sys.path if p and p != here)]
-    import _pytest.assertion.rewrite
-    import pytest
+    import pytest  # noqa: F401 (before any folder of ours is on the path)
 
     sys.path.insert(0, here)
     import children
+    import fresh
     import pristine
     import reporter
     import run_tests
@@ -46,41 +47,10 @@ def main() -> None:
     server = pristine.PristineServer([*arguments, *request["files"]])
     report.write(event="ready", **server.ready)
 
-    def again(trial, tests):
-        files = list(dict.fromkeys(test.split("::", 1)[0] for test in tests))
-        records = Records()
-        plugin = reporter.Reporter(records, tests)
-        wanted = Wanted(tests)
-        status = pytest.main([*arguments, *files], plugins=[plugin, wanted])
-        return {"exit": int(status), "records": records.kept}
-
+    runs = fresh.FreshRuns(arguments, early=not request["conftests"])
     for trial in request["trials"]:
-        _run(trial, server, again, children.in_child, report)
+        _run(trial, server, runs.run, children.in_child, report)
     report.write(event="end")
-
-
-class Records:
-    """Stands where a report's file would."""
-
-    def __init__(self):
-        self.kept = []
-
-    def write(self, **record):
-        """Keep a record."""
-        self.kept.append(record)
-
-
-class Wanted:
-    """Spares pytest from making tests that nobody asked for."""
-
-    def __init__(self, tests):
-        self._names = {
-            part.split("[", 1)[0] for test in tests for part in test.split("::")[1:]
-        }  # fmt: skip
-
-    def pytest_pycollect_makeitem(self, collector, name, obj):
-        """An empty list for a name that is in no wanted id; pytest's own way for the others."""
-        return None if name in self._names else []
 
 
 def _run(trial, server, again, in_child, report):
@@ -92,19 +62,22 @@ def _run(trial, server, again, in_child, report):
         changed = text[: edit["start"]] + edit["replacement"].encode() + text[edit["end"] :]
         pristine, mutated = text.decode(), changed.decode()
         _write(WORK + trial["file"], changed)
+    started = time.monotonic()
     try:
         first = server.run(trial, pristine, mutated)
         if first.get("unfit"):
-            first = in_child(lambda: again(trial, trial["tests"]), trial["limit_s"])
+            first = in_child(lambda deliver: again(trial["tests"], deliver), trial["limit_s"])
             failing = _failing(first) if "records" in first else trial["tests"]
         else:
             failing = [test for test, problem in first.get("tests", {}).items() if problem]
-        report.write(event="first", id=trial["id"], **first)
+        report.write(event="first", id=trial["id"], seconds=time.monotonic() - started, **first)
         if edit is None or failing:
             others = [test for test in trial["tests"] if test not in set(failing)]
             tests = others if edit is None else [*failing, *others[:PASSING_AGAIN]]
-            second = in_child(lambda: again(trial, tests), trial["limit_s"])
-            report.write(event="second", id=trial["id"], asked=tests, **second)
+            started = time.monotonic()
+            second = in_child(lambda deliver: again(tests, deliver), trial["limit_s"])
+            seconds = time.monotonic() - started
+            report.write(event="second", id=trial["id"], asked=tests, seconds=seconds, **second)
     finally:
         if edit is not None:
             _write(WORK + trial["file"], text)
