@@ -18,6 +18,7 @@ from curricle.languages.evaluation import Evaluation, TestResult, TestStatus
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _PLACE = re.compile(r"(?P<file>[\w./\\-]+\.\w+)(?::|\", line )(?P<line>\d+)")
+_ONLY_PLACE = re.compile(r"^\S+:\d+:?$")
 _LINE_CHARS = 160
 _READ_CHARS = 1 << 16
 """Longer messages are cut before anything looks at them, so that a huge one costs no time."""
@@ -66,6 +67,17 @@ def named_place(message: str, workspace: Workspace, grammar: Grammar) -> Place |
         function = function_at(text, grammar, line)
         return Place(file, line, function.name if function else "", lines[line - 1].strip())
     return None
+
+
+def assertion(message: str, max_lines: int) -> list[str]:
+    """The first lines of a failure, up to where it says in which file it happened."""
+    lines = []
+    for line in plain(message).split("\n"):
+        if _ONLY_PLACE.match(line):
+            break
+        if line.strip():
+            lines.append(clip(line.strip(), _LINE_CHARS))
+    return lines[:max_lines]
 
 
 def show_tests(
@@ -196,7 +208,8 @@ def _clarity(
     """Failures sort by this: those that name a line of the project first, then the shortest."""
     result = evaluation.tests.get(test)
     message = result.message if result else ""
-    return named_place(message, workspace, grammar) is None, len(message)
+    place = named_place(message, workspace, grammar)
+    return place is None, sum(map(len, assertion(message, _READ_CHARS)))
 
 
 def _failure(
@@ -204,13 +217,28 @@ def _failure(
 ) -> list[str]:
     if result is None:
         return ["did not run"]
-    lines = [line.strip() for line in plain(result.message).split("\n") if line.strip()]
-    shown = [clip(line, _LINE_CHARS) for line in lines[:message_lines]]
+    shown = assertion(result.message, message_lines)
+    quoted = _test_line(result.message, workspace)
+    if quoted:
+        shown.append(quoted)
     place = named_place(result.message, workspace, grammar)
     if place is not None:
         inside = f" in {place.function}" if place.function else ""
         shown.append(f"at {place.file}:{place.line}{inside}: {place.text}")
     return shown
+
+
+def _test_line(message: str, workspace: Workspace) -> str:
+    """The line of a test that failed, as it stands in the tree; empty when none is named."""
+    project = workspace.project
+    tests = project.files(project.tests)
+    for match in _PLACE.finditer(plain(message)):
+        file = match["file"].replace("\\", "/")
+        if file in tests and file not in workspace.changes:
+            lines, line = project.read(file).split("\n"), int(match["line"])
+            if 1 <= line <= len(lines):
+                return f"{file}:{line}: {lines[line - 1].strip()}"[:_LINE_CHARS]
+    return ""
 
 
 def _incomplete(evaluation: Evaluation, message_lines: int) -> str:
