@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from curricle.agents.records import Message, Run, VisibleTests
 from curricle.agents.session import ToolSession
@@ -100,6 +100,9 @@ def bug_session(
 def _nearby(task: BugTask) -> tuple[str, ...]:
     """The passing tests, those first whose ids share most with a failing one's."""
     near = task.failing[0] if task.failing else ""
-    return tuple(
-        sorted(task.passing, key=lambda test: (-len(os.path.commonprefix([test, near])), test))
-    )
+
+    def shared(test: str) -> int:
+        pairs = zip(test, near, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    return tuple(sorted(task.passing, key=lambda test: (-shared(test), test)))

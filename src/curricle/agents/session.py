@@ -61,7 +61,7 @@ class ToolSession:
         self,
         workspace: Workspace,
         backend: LanguageBackend,
-        run: Run,
+        run: Run | None,
         opening: Sequence[Message],
         tests: VisibleTests | None = None,
         parameters: SessionParameters | None = None,
@@ -71,7 +71,7 @@ class ToolSession:
         Args:
             workspace: Where the agent's work begins.
             backend: The project's language.
-            run: Executes tests and checks.
+            run: Executes tests and checks; `None` where there is nothing to run.
             opening: The system's and the user's messages.
             tests: What `run_tests` runs.
             parameters: What is shown and what is bounded.
@@ -177,7 +177,7 @@ class ToolSession:
         shown = self.parameters
         failing = self.tests.failing[: shown.failing_run]
         wanted = (*failing, *self.tests.passing[: shown.regression_tests])
-        if not wanted:
+        if not wanted or self._run is None:
             raise Refused("there are no tests to run.", "no_tests")
         evaluation = self._run(self.workspace.changes, Level.TEST, wanted)
         self.last_evaluation = evaluation
@@ -192,6 +192,8 @@ class ToolSession:
     def _check(self, level: Level) -> _Shown:
         if level is Level.TEST:
             return self._run_tests()
+        if self._run is None:
+            raise Refused("there is nothing to run here.", "no_tests")
         evaluation = self._run(self.workspace.changes, level)
         clean = evaluation.complete and not evaluation.findings
         return show_findings(evaluation), "ok" if clean else "failed"

@@ -47,3 +47,46 @@ class SessionParameters(Parameters):
     test_after_edit: bool = False
     max_turns: int = Field(default=10, ge=1)
     max_invalid: int = Field(default=3, ge=1)
+
+
+class ExpertParameters(Parameters):
+    """How the scripted expert works on a bug task. Shares are of trajectories, drawn apart.
+
+    Attributes:
+        thinking: `none`; `line` names the odd line before the edit; `evidence` also says what the
+            test showed and what should stand there.
+        search_share: Looks for the function with `search` first; always when no hint is given.
+        wrong_read_share: Asks for a function that is not the one.
+        failed_edit_share: Miscopies the line, or quotes too little of it, and is refused.
+        wrong_fix_share: Changes the right line in a wrong way; the tests go on failing.
+        wrong_line_share: Changes another line of the function, and takes it back.
+        train_mistakes: Whether mistaken turns are learned from as well.
+        max_tokens: Longer trajectories are made again without detours, then dropped.
+    """
+
+    thinking: Literal["none", "line", "evidence"] = "evidence"
+    search_share: float = Field(default=0.0, ge=0, le=1)
+    wrong_read_share: float = Field(default=0.05, ge=0, le=1)
+    failed_edit_share: float = Field(default=0.15, ge=0, le=1)
+    wrong_fix_share: float = Field(default=0.1, ge=0, le=1)
+    wrong_line_share: float = Field(default=0.1, ge=0, le=1)
+    train_mistakes: bool = False
+    max_tokens: int = Field(default=1024, ge=64)
+
+
+class QuestionParameters(Parameters):
+    """Questions about a source tree that only tools can answer.
+
+    Attributes:
+        per_kind: Questions of each kind and project at most.
+        max_function_lines: Longer functions are not asked about.
+        run_share: Of questions about a broken line, those that run its tests first.
+        failed_edit_share: Of edits, those that miscopy the text first and recover.
+        max_tokens: Longer trajectories are dropped.
+    """
+
+    per_kind: int = Field(default=20, ge=0)
+    max_function_lines: int = Field(default=30, ge=1)
+    run_share: float = Field(default=0.5, ge=0, le=1)
+    failed_edit_share: float = Field(default=0.1, ge=0, le=1)
+    max_tokens: int = Field(default=1024, ge=64)
