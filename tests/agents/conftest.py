@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from curricle_python.backend import PythonBackend
 from curricle.agents.outline import function_at
 from curricle.agents.prompts import sandboxed_run
 from curricle.agents.records import Run
+from curricle.checkpoints.hashing import hash_value
 from curricle.execution.bubblewrap import BubblewrapSandbox
 from curricle.execution.evaluate import evaluate, prepare_project
 from curricle.execution.limits import Limits
 from curricle.languages.commands import Level
+from curricle.languages.evaluation import Evaluation
 from curricle.languages.mutation import Mutant
-from curricle.languages.project import Prepared
+from curricle.languages.project import Changes, Prepared
 from curricle.languages.tasks import BugTask, ProjectMutant
 from tests.execution.python_projects import sample_project
 
@@ -68,13 +70,28 @@ class Bench:
         )
 
 
+def remembered(run: Run) -> Run:
+    """Executes each state of the project once: many tests here look at the same few."""
+    known: dict[str, Evaluation] = {}
+
+    def remembering(
+        changes: Changes, level: Level, tests: Sequence[str] | None = None
+    ) -> Evaluation:
+        key = hash_value([dict(changes), level, None if tests is None else list(tests)])
+        if key not in known:
+            known[key] = run(changes, level, tests)
+        return known[key]
+
+    return remembering
+
+
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The sample project `intervals`, ready to run."""
     folder: Path = tmp_path_factory.mktemp("prepared")
     with BubblewrapSandbox() as sandbox:
         prepared = prepare_project(BACKEND, sample_project("intervals"), folder, sandbox, LIMITS)
-        run = sandboxed_run(BACKEND, prepared, sandbox, LIMITS)
+        run = remembered(sandboxed_run(BACKEND, prepared, sandbox, LIMITS))
         evaluation = evaluate(BACKEND, prepared, {}, Level.TEST, sandbox, LIMITS)
         assert evaluation.complete and not evaluation.failed
         yield Bench(prepared, run)

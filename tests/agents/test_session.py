@@ -78,9 +78,7 @@ class TestFixingABug:
         assert [c.outcome for c in record.calls] == ["failed", "ok", "ok", "ok"]
         assert record.patch.changes == {FILE: session.workspace.project.read(FILE)}
 
-    def test_a_fix_that_breaks_other_tests_is_told(
-        self, bench: Bench, boundary: BugTask
-    ) -> None:
+    def test_a_fix_that_breaks_other_tests_is_told(self, bench: Bench, boundary: BugTask) -> None:
         task = dataclasses.replace(boundary, failing=boundary.failing[:1])
         session = bug_session(task, bench.prepared, BACKEND, bench.run)
         said(session, "read_file", path=FILE, name="merge")
@@ -102,9 +100,7 @@ class TestFixingABug:
             "intervals.py::merge": boundary.failing,
             "intervals.py::overlap": boundary.passing[:3],
         }
-        session = bug_session(
-            boundary, bench.prepared, BACKEND, bench.run, reaching=reaching
-        )
+        session = bug_session(boundary, bench.prepared, BACKEND, bench.run, reaching=reaching)
         assert "reached: intervals.py::merge" in said(session, "run_tests")
 
     def test_held_out_tests_are_never_run_nor_shown(self, bench: Bench) -> None:

@@ -155,7 +155,7 @@ def _ambiguous(lines: list[int]) -> Refused:
 
 def _absent(lines: list[str], wanted: str, shown: list[int]) -> Refused:
     texts = [_squeezed(lines[number - 1]) for number in shown]
-    near = difflib.get_close_matches(wanted, texts, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(wanted, texts, n=1, cutoff=0.6)
     if not near:
         return Refused("old was not found: copy it from what was read.", "absent")
     return Refused(f"old was not found. Nearest: {near[0]}", "absent")

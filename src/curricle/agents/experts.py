@@ -57,15 +57,14 @@ class Bug:
 
 
 class Recorder:
-    """Speaks in a session as an assistant, and remembers which turns were mistakes."""
+    """Speaks in a session as an assistant, and marks the turns that nobody should learn."""
 
     def __init__(self, session: ToolSession, train_mistakes: bool) -> None:
         self.session = session
-        self.untrained: list[int] = []
         self._train_mistakes = train_mistakes
 
     def call(
-        self, tool: str, /, thinking: str = "", mistake: bool = False, **arguments: object
+        self, tool: str, thinking: str = "", mistake: bool = False, /, **arguments: object
     ) -> str:
         """Make a call and return what was printed.
 
@@ -73,11 +72,12 @@ class Recorder:
             InfrastructureFault: The machine failed.
             Stuck: The session is over.
         """
-        self._mark(mistake)
         message: Message = {"role": "assistant", "content": ""}
         if thinking:
             message["thinking"] = thinking
         message["tool_calls"] = [{"name": tool, "arguments": dict(arguments)}]
+        if mistake and not self._train_mistakes:
+            message["train"] = False
         observation, done = self.session.step(message)
         record = self.session.record
         if record.note:
@@ -89,10 +89,6 @@ class Recorder:
     def conclude(self, text: str) -> None:
         """End the session."""
         self.session.step({"role": "assistant", "content": text})
-
-    def _mark(self, mistake: bool) -> None:
-        if mistake and not self._train_mistakes:
-            self.untrained.append(len(self.session.messages))
 
     @property
     def outcome(self) -> str:
@@ -155,7 +151,6 @@ def demonstrate_fix(
                 operator=task.mutant.mutant.operator,
                 messages=tuple(messages),
                 tools=tuple(schemas),
-                untrained=tuple(recorder.untrained),
                 detours=tuple(str(detour) for detour in script.taken),
                 verified=True,
                 tokens=tokens,
@@ -229,7 +224,7 @@ class _Script:
         session = self._recorder.session
         last = session.record.calls[-1].tool if session.record.calls else ""
         if not (session.parameters.test_after_edit and last == "edit"):
-            self._recorder.call("run_tests", mistake=mistake)
+            self._recorder.call("run_tests", "", mistake)
         printed = session.messages[-1]["content"]
         failures = session.last_evaluation
         for test, result in (failures.tests if failures else {}).items():
@@ -247,9 +242,9 @@ class _Script:
         self._read(self._bug.function)
 
     def _read(self, name: str, mistake: bool = False) -> None:
-        named = {"name": name} if name else {}
-        line = {} if name else {"from_line": max(1, self._bug.mutant.line - 5)}
-        self._recorder.call("read_file", mistake=mistake, path=self._bug.file, **named, **line)
+        # Without a function around it, what stands a few lines before the bug.
+        place = {"name": name} if name else {"from_line": max(1, self._bug.mutant.line - 5)}
+        self._recorder.call("read_file", "", mistake, path=self._bug.file, **place)
 
     def _read_wrongly(self) -> None:
         """A name that is none when the right one was told; another function otherwise."""
@@ -323,9 +318,7 @@ class _Script:
         self._require(self._test() == "ok", "not fixed")
 
     def _edit(self, quote: Quote, thinking: str = "", mistake: bool = False) -> None:
-        self._recorder.call(
-            "edit", thinking=thinking, mistake=mistake, old=quote.old, new=quote.new
-        )
+        self._recorder.call("edit", thinking, mistake, old=quote.old, new=quote.new)
 
     def _scope(self, text: str) -> Scope:
         """The lines of the function that was read, and those of them that were not shown."""

@@ -115,9 +115,9 @@ class Question:
         """Whether a finished session gave the right answer, and changed nothing else."""
         if self.result:
             return dict(record.patch.changes) == {self.file: self.result}
-        said = [_squeezed(line).strip("`'\"") for line in record.answer.splitlines()]
+        said = [_bare(line) for line in record.answer.splitlines()]
         accepted = self.failing if self.kind is QuestionKind.FAILING else (self.answer,)
-        found = any(_squeezed(answer) in said for answer in accepted)
+        found = any(_bare(answer) in said for answer in accepted)
         return found and not record.patch.changes
 
 
@@ -336,5 +336,6 @@ def _different_line(text: str, result: str) -> tuple[str, str]:
     return old.strip(), new.strip()
 
 
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())
+def _bare(text: str) -> str:
+    """A line without quotation marks around it, and without the space that says nothing."""
+    return " ".join(text.split()).strip("`'\"")

@@ -59,7 +59,7 @@ def miscopied(text: str, quote: Quote, scope: Scope, draw: random.Random) -> str
 
 def too_short(text: str, quote: Quote, scope: Scope, draw: random.Random) -> str | None:
     """A part of the quoted text that stands in several places."""
-    words = re.findall(r"\w+(?:\W+\w+)?", quote.old)
+    words = sorted({*re.findall(r"\w+(?:\W+\w+)?", quote.old), *re.findall(r"\w+", quote.old)})
     draw.shuffle(words)
     words.sort(key=len, reverse=True)
     return next((word for word in words if _refusal(text, word, quote, scope) == "ambiguous"), None)

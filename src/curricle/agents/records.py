@@ -13,7 +13,8 @@ from curricle.languages.project import Changes
 from curricle.languages.tasks import Patch
 
 Message: TypeAlias = dict[str, Any]
-"""`role`, `content`, and of an assistant `thinking` and `tool_calls` (`name`, `arguments`)."""
+"""`role`, `content`; of an assistant `thinking`, `tool_calls` (`name`, `arguments`) and `train`; of
+a tool its `name`."""
 
 INVALID_CALLS = frozenset({"malformed_call", "unknown_tool", "bad_arguments"})
 """Outcomes of calls that no tool could have carried out."""

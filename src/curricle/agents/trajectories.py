@@ -1,8 +1,8 @@
 """Conversations that were really executed, with what training needs to know of them.
 
 A trajectory is plain JSON: it can be stored, counted and rendered without the project that it was
-recorded in. Mistaken turns are kept, because what follows them shows how to recover; they are named
-in `untrained`, so that nobody learns to make them.
+recorded in. Mistaken turns are kept, because what follows them shows how to recover; they carry
+`"train": false`, so that nobody learns to make them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ class Trajectory:
         operator: What broke the code; empty when nothing is broken.
         messages: The whole conversation; observations are what the tools printed.
         tools: Schemas of the tools on offer.
-        untrained: Indices of the assistant's messages that are mistakes and carry no loss.
         detours: Which ways it took beside the shortest.
         verified: Whether tests proved that the answer is right; an exact comparison otherwise.
         tokens: Length as rendered.
@@ -63,7 +62,6 @@ class Trajectory:
     operator: str
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...]
-    untrained: tuple[int, ...]
     detours: tuple[str, ...]
     verified: bool
     tokens: int
@@ -92,7 +90,6 @@ class Trajectory:
                     **fields,
                     "messages": tuple(fields["messages"]),
                     "tools": tuple(fields["tools"]),
-                    "untrained": tuple(fields["untrained"]),
                     "detours": tuple(fields["detours"]),
                 }
             )
@@ -120,9 +117,6 @@ class Trajectory:
             calling = bool(message.get("tool_calls"))
         if not roles or roles[-1] != "assistant" or calling:
             raise DataError(f"trajectory {self.id}: it must end with an assistant's conclusion.")
-        wrong = [i for i in self.untrained if not 0 <= i < len(roles) or roles[i] != "assistant"]
-        if wrong:
-            raise DataError(f"trajectory {self.id}: untrained {wrong} are no assistant's messages.")
 
 
 @dataclass(frozen=True)
@@ -160,7 +154,9 @@ def trajectory_statistics(results: Iterable[Trajectory | Dropped]) -> dict[str, 
         sum(message["role"] == "assistant" for message in trajectory.messages)
         for trajectory in made
     ]
-    untrained = sum(len(trajectory.untrained) for trajectory in made)
+    untrained = sum(
+        message.get("train") is False for trajectory in made for message in trajectory.messages
+    )
     detours = Counter(detour for trajectory in made for detour in trajectory.detours or ("none",))
     return {
         "made": len(made),
