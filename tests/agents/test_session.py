@@ -142,8 +142,8 @@ class TestCallsThatCannotBeCarriedOut:
         ("message", "outcome", "reason"),
         [
             (call("delete_everything"), "unknown_tool", "there is no tool"),
-            (call("edit", old="x"), "bad_arguments", "missing argument new"),
-            (call("read_file", path=3), "bad_arguments", "path must be a string"),
+            (call("edit", old="x"), "bad_arguments", "edit lacks new"),
+            (call("read_file", path=3), "bad_arguments", "not of type string"),
             (call("run_tests", fast=True), "bad_arguments", "no argument 'fast'"),
             (call("read_file", path="../../etc/passwd"), "refused", "no source file"),
             (call("read_file", path="tests/test_intervals.py"), "refused", "no source file"),
@@ -159,10 +159,11 @@ class TestCallsThatCannotBeCarriedOut:
             ),
             (
                 {"role": "assistant", "tool_calls": [{"name": "edit", "arguments": "{"}]},
-                "bad_arguments",
-                "must be a JSON object",
+                "malformed_call",
+                "arguments are not JSON",
             ),
-            ({"role": "assistant", "tool_calls": ["edit"]}, "unknown_tool", "there is no tool"),
+            ({"role": "assistant", "tool_calls": ["edit"]}, "malformed_call", "no call"),
+            ({"role": "assistant", "tool_calls": 7}, "malformed_call", "no call"),
         ],
     )
     def test_it_is_answered_and_counted(
@@ -192,7 +193,7 @@ class TestCallsThatCannotBeCarriedOut:
         message["tool_calls"] += call("run_tests")["tool_calls"]
         observation, _ = session.step(message)
         assert observation is not None
-        assert "only the first of 2 calls" in observation["content"]
+        assert "only the first call" in observation["content"]
         assert len(session.record.calls) == 1
 
 
@@ -256,6 +257,6 @@ def test_the_language_brings_its_own_tools(session: ToolSession) -> None:
     assert names[:5] == ["run_tests", "read_file", "search", "edit", "apply_patch"]
     assert set(names[5:]) == {spec.name for spec in BACKEND.tools}
     for tool in session.tools:
-        schema = tool.schema()["function"]["parameters"]
+        schema = tool.parameters
         assert set(schema["required"]) <= set(schema["properties"])
     assert {spec.level for spec in BACKEND.tools} <= {Level.CHECK, Level.LINT}

@@ -194,12 +194,12 @@ class TestStoring:
         read = Trajectory.from_json(json.loads(json.dumps(made.to_json())))
         assert read == made and read.id == made.id
 
-    @pytest.mark.parametrize("cut", [-1, 4])
+    @pytest.mark.parametrize("cut", [-1, 5])
     def test_half_a_conversation_is_refused(
         self, bench: Bench, boundary: BugTask, cut: int
     ) -> None:
         row = demonstrated(bench, boundary).to_json()
-        with pytest.raises(DataError, match=r"follows each call|must end"):
+        with pytest.raises(DataError, match="must end"):
             Trajectory.from_json({**row, "messages": [*row["messages"][:cut]]})
 
     def test_a_missing_key_is_named(self) -> None:

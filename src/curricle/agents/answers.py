@@ -82,7 +82,7 @@ def demonstrate_answer(
             return Dropped(question.id, question.operator, str(stuck))
         if not question.is_answered(environment.record):
             return Dropped(question.id, question.operator, "wrong answer")
-        schemas = tuple(tool.schema() for tool in environment.tools)
+        schemas = tuple(tool.function_schema() for tool in environment.tools)
         messages = tuple(environment.messages)
         tokens = count_tokens(messages, schemas)
         if tokens <= parameters.max_tokens:

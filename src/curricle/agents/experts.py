@@ -140,7 +140,7 @@ def demonstrate_fix(
                 return Dropped(task.id, task.mutant.mutant.operator, str(stuck))
             continue
         messages = environment.messages
-        schemas = [tool.schema() for tool in environment.tools]
+        schemas = [tool.function_schema() for tool in environment.tools]
         tokens = count_tokens(messages, schemas)
         if tokens <= expert.max_tokens:
             return Trajectory(

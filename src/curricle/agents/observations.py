@@ -17,6 +17,8 @@ from curricle.agents.workspace import Workspace
 from curricle.languages.evaluation import Evaluation, TestResult, TestStatus
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+_MARK = re.compile(r"<\|(\w*)\|>")
+"""What would end or fake a turn, such as an `im_end` that a model wrote into a file."""
 _PLACE = re.compile(r"(?P<file>[\w./\\-]+\.\w+)(?::|\", line )(?P<line>\d+)")
 _ONLY_PLACE = re.compile(r"^\S+:\d+:?$")
 _LINE_CHARS = 160
@@ -48,8 +50,8 @@ def clip(text: str, max_chars: int) -> str:
 
 
 def plain(text: str) -> str:
-    """A text without colours and control characters, cut if it is huge."""
-    return _CONTROL.sub("", clip(text, _READ_CHARS))
+    """A text without colours, control characters and the marks of turns, cut if it is huge."""
+    return _MARK.sub(r"< |\1|>", _CONTROL.sub("", clip(text, _READ_CHARS)))
 
 
 def named_place(message: str, workspace: Workspace, grammar: Grammar) -> Place | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from curricle.agents.editing import Scope, replace_once
+from curricle.agents.messages import ToolCall, ToolDefinition, read_message
 from curricle.agents.observations import (
     clip,
     plain,
@@ -34,16 +35,26 @@ from curricle.agents.records import (
 )
 from curricle.agents.refusal import Refused
 from curricle.agents.searching import search
-from curricle.agents.tools import Tool, checked_call, offered_tools
+from curricle.agents.tools import checked_call, offered_tools
 from curricle.agents.workspace import Workspace
 from curricle.config.agents import SessionParameters
-from curricle.errors import InfrastructureFault
+from curricle.errors import DataError, InfrastructureFault
 from curricle.languages.backend import LanguageBackend
 from curricle.languages.commands import Level
 from curricle.languages.evaluation import Evaluation
 
 _Shown: TypeAlias = tuple[str, str]
 """What a tool prints, and the outcome that is counted."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """An assistant's turn: what is recorded of it, its call, or why that cannot be read."""
+
+    row: Message
+    call: ToolCall | None
+    malformed: str
+    further: bool
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ class ToolSession:
         """
         self.workspace = workspace
         self.parameters = parameters or SessionParameters()
-        self.tools: tuple[Tool, ...] = offered_tools(backend.tools, self.parameters.tools)
+        self.tools: tuple[ToolDefinition, ...] = offered_tools(backend.tools, self.parameters.tools)
         self.tests = tests or VisibleTests()
         self.last_evaluation: Evaluation | None = None
         self._own = {spec.name: spec.level for spec in backend.tools}
@@ -119,35 +130,33 @@ class ToolSession:
             The observation, `None` after a conclusion; and whether the session is over.
         """
         assert self._ending is None, "the session is over"
-        self._messages.append(dict(message))
-        turn = self._turns
         self._turns += 1
-        calls = message.get("tool_calls") or []
-        malformed = message.get("malformed")
-        if not calls and not malformed:
-            self._ending, self._answer = Ending.CONCLUDED, str(message.get("content") or "")
+        read = _read(message)
+        self._messages.append(read.row)
+        if read.call is None and not read.malformed:
+            self._ending, self._answer = Ending.CONCLUDED, str(read.row["content"])
             return None, True
-        name, arguments = _named(calls[0]) if calls else ("", {})
         started = time.monotonic()
         try:
-            if malformed:
-                raise Refused(f"the call could not be read: {malformed}", "malformed_call")
-            text, outcome = self._carry_out(name, arguments)
-            if len(calls) > 1:
-                text += f"\nonly the first of {len(calls)} calls was carried out"
+            if read.call is None:
+                raise Refused(f"the call could not be read: {read.malformed}", "malformed_call")
+            text, outcome = self._carry_out(read.call)
+            if read.further:
+                text += "\nonly the first call was carried out: make one at a time"
         except Refused as refused:
             text, outcome = f"error: {refused}", refused.kind
         except InfrastructureFault as fault:
             text, outcome = "error: the machine failed, not you", "infrastructure"
             self._ending, self._note = Ending.INFRASTRUCTURE, str(fault)
         seconds = time.monotonic() - started
-        known = arguments if isinstance(arguments, Mapping) else {}
-        self._calls.append(Call(turn, str(name), dict(known), outcome, seconds))
-        observation: Message = {
-            "role": "tool",
-            "name": str(name),
-            "content": clip(plain(text), self.parameters.observation_chars),
-        }
+        call = read.call
+        name, arguments = (call.name, call.arguments) if call is not None else ("", {})
+        self._calls.append(Call(self._turns - 1, name, arguments, outcome, seconds))
+        shown = clip(plain(text), self.parameters.observation_chars)
+        # What could not be read is no call: then it is the user who answers.
+        observation: Message = {"role": "tool", "name": name, "content": shown}
+        if call is None:
+            observation = {"role": "user", "content": shown}
         self._messages.append(observation)
         self._ending = self._ending or self._exhausted()
         return dict(observation), self._ending is not None
@@ -158,9 +167,9 @@ class ToolSession:
             return Ending.INVALID
         return Ending.TURNS if self._turns >= self.parameters.max_turns else None
 
-    def _carry_out(self, name: object, arguments: object) -> _Shown:
+    def _carry_out(self, call: ToolCall) -> _Shown:
         """What a call prints, and its outcome."""
-        tool, given = checked_call(self.tools, name, arguments)
+        tool, given = checked_call(self.tools, call)
         self.workspace.require_project()
         if tool.name in self._own:
             return self._check(self._own[tool.name])
@@ -264,12 +273,25 @@ class ToolSession:
         return f"{done}\n{text}", outcome
 
 
-def _named(call: object) -> tuple[object, object]:
-    """Name and arguments of a call, plain or in an endpoint's `function` form."""
-    inner = call.get("function", call) if isinstance(call, Mapping) else {}
-    if not isinstance(inner, Mapping):
-        return "", {}
-    return inner.get("name", ""), inner.get("arguments", {})
+def _read(message: Mapping[str, Any]) -> _Said:
+    """An assistant's message as far as it can be read.
+
+    What is recorded of it is a message that every renderer can write: its first call alone, and of
+    a call that could not be read only the text.
+    """
+    content = str(message.get("content") or "")
+    malformed = str(message.get("malformed") or "")
+    calls = message.get("tool_calls")
+    kept = {"role": "assistant", **{k: message[k] for k in ("thinking", "train") if k in message}}
+    if not malformed and calls:
+        first = calls[0] if isinstance(calls, (list, tuple)) else calls
+        try:
+            read = read_message({**kept, "content": content, "tool_calls": [first]}, "message")
+            return _Said({"content": content, **read.to_row()}, read.tool_calls[0], "",
+                         isinstance(calls, (list, tuple)) and len(calls) > 1)  # fmt: skip
+        except DataError as error:
+            malformed = str(error).removeprefix("message, ")
+    return _Said({**kept, "content": content}, None, malformed, False)
 
 
 def _definition(text: str, name: str, grammar: Grammar) -> Definition:

@@ -7,50 +7,32 @@ model can go wrong. A language adds its own through `LanguageBackend.tools`; tho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from curricle.agents.messages import MalformedCall, ToolCall, ToolDefinition, check_call
 from curricle.agents.refusal import Refused
 from curricle.languages.backend import ToolSpec
 
-_TYPES: Mapping[str, type] = {"string": str, "boolean": bool, "integer": int}
 
-
-@dataclass(frozen=True)
-class Tool:
-    """A tool as a model is told of it.
-
-    Attributes:
-        name: What a call names.
-        description: One sentence.
-        properties: Argument to its JSON schema.
-        required: The arguments that must be there.
-    """
-
-    name: str
-    description: str
-    properties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    required: tuple[str, ...] = ()
-
-    def schema(self) -> dict[str, Any]:
-        """The form that chat templates and endpoints take."""
-        parameters = {
-            "type": "object",
-            "properties": {name: dict(schema) for name, schema in self.properties.items()},
-            "required": list(self.required),
-            "additionalProperties": False,
-        }
-        function = {"name": self.name, "description": self.description, "parameters": parameters}
-        return {"type": "function", "function": function}
+def _tool(
+    name: str, description: str, properties: Mapping[str, Any] | None = None, *required: str
+) -> ToolDefinition:
+    parameters = {
+        "type": "object",
+        "properties": dict(properties or {}),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+    return ToolDefinition(name=name, description=description, parameters=parameters)
 
 
 def _text(description: str) -> dict[str, str]:
     return {"type": "string", "description": description}
 
 
-COMMON_TOOLS: tuple[Tool, ...] = (
-    Tool("run_tests", "Run the failing tests and those nearby."),
-    Tool(
+COMMON_TOOLS: tuple[ToolDefinition, ...] = (
+    _tool("run_tests", "Run the failing tests and those nearby."),
+    _tool(
         "read_file",
         "Read a source file, or one function of it.",
         {
@@ -58,18 +40,18 @@ COMMON_TOOLS: tuple[Tool, ...] = (
             "name": _text("A function or class in it, such as Codec.encode."),
             "from_line": {"type": "integer", "description": "Where to start, from 1."},
         },
-        ("path",),
+        "path",
     ),
-    Tool(
+    _tool(
         "search",
         "Find lines in the source files.",
         {
             "pattern": _text("What to look for."),
             "regex": {"type": "boolean", "description": "Whether it is a regular expression."},
         },
-        ("pattern",),
+        "pattern",
     ),
-    Tool(
+    _tool(
         "edit",
         "Replace old by new; old must be unique.",
         {
@@ -77,24 +59,27 @@ COMMON_TOOLS: tuple[Tool, ...] = (
             "new": _text("The text to put in its place."),
             "path": _text("The file; what was read last if left out."),
         },
-        ("old", "new"),
+        "old",
+        "new",
     ),
-    Tool(
+    _tool(
         "apply_patch",
         "Apply a unified diff to source files.",
         {"patch": _text("The diff.")},
-        ("patch",),
+        "patch",
     ),
 )
 
 
-def offered_tools(own: Sequence[ToolSpec], names: Sequence[str] | None = None) -> tuple[Tool, ...]:
+def offered_tools(
+    own: Sequence[ToolSpec], names: Sequence[str] | None = None
+) -> tuple[ToolDefinition, ...]:
     """The tools of a session: the common ones and the language's, or those of some names.
 
     Raises:
         ValueError: A name is none of them.
     """
-    tools = (*COMMON_TOOLS, *(Tool(spec.name, spec.description) for spec in own))
+    tools = (*COMMON_TOOLS, *(_tool(spec.name, spec.description) for spec in own))
     if names is None:
         return tools
     by_name = {tool.name: tool for tool in tools}
@@ -105,28 +90,20 @@ def offered_tools(own: Sequence[ToolSpec], names: Sequence[str] | None = None) -
 
 
 def checked_call(
-    tools: Sequence[Tool], name: object, arguments: object
-) -> tuple[Tool, dict[str, Any]]:
+    tools: Sequence[ToolDefinition], call: ToolCall
+) -> tuple[ToolDefinition, dict[str, Any]]:
     """The tool and the arguments of a call that is valid.
 
     Raises:
-        Refused: The tool is unknown (`unknown_tool`), or its arguments are no object, incomplete,
-            of another type or not among those it takes (`bad_arguments`).
+        Refused: The tool is unknown (`unknown_tool`), or its arguments are incomplete, of another
+            type or not among those it takes (`bad_arguments`).
     """
-    tool = next((tool for tool in tools if tool.name == name), None)
+    tool = next((tool for tool in tools if tool.name == call.name), None)
     if tool is None:
         known = ", ".join(tool.name for tool in tools)
-        raise Refused(f"there is no tool {name!r}. Tools: {known}.", "unknown_tool")
-    if not isinstance(arguments, Mapping):
-        raise Refused(f"{tool.name}: arguments must be a JSON object.", "bad_arguments")
-    missing = [key for key in tool.required if key not in arguments]
-    if missing:
-        raise Refused(f"{tool.name}: missing argument {', '.join(missing)}.", "bad_arguments")
-    for key, value in arguments.items():
-        if key not in tool.properties:
-            takes = ", ".join(tool.properties) or "none"
-            raise Refused(f"{tool.name}: no argument {key!r}; takes {takes}.", "bad_arguments")
-        wanted = tool.properties[key]["type"]
-        if type(value) is not _TYPES[wanted]:
-            raise Refused(f"{tool.name}: {key} must be a {wanted}.", "bad_arguments")
-    return tool, dict(arguments)
+        raise Refused(f"there is no tool {call.name}. Tools: {known}.", "unknown_tool")
+    try:
+        check_call(call, tools, "call")
+    except MalformedCall as error:
+        raise Refused(str(error).removeprefix("call: "), "bad_arguments") from error
+    return tool, dict(call.arguments)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from curricle.agents.messages import check_conversation, read_messages, read_tools
 from curricle.agents.records import Message
 from curricle.checkpoints.hashing import hash_value
 from curricle.errors import DataError
@@ -77,7 +78,7 @@ class Trajectory:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Trajectory:
-        """Read a trajectory, and check that it is a conversation.
+        """Read a trajectory, and check that it is a conversation and came to its end.
 
         Raises:
             DataError: A key is missing, or turns do not follow each other; names the trajectory.
@@ -97,26 +98,13 @@ class Trajectory:
             raise DataError(
                 f"trajectory {name}: {error}. See docs/DATA_FORMATS.md, Trajectories."
             ) from error
-        trajectory.require_turns()
+        where = f"trajectory {name}"
+        tools = read_tools(list(trajectory.tools), where)
+        messages = read_messages(trajectory.messages, where)
+        check_conversation(messages, tools, where)
+        if messages[-1].role != "assistant" or messages[-1].tool_calls:
+            raise DataError(f"{where}: it must end with an assistant's conclusion.")
         return trajectory
-
-    def require_turns(self) -> None:
-        """Make sure that an observation follows each call, and a conclusion ends it.
-
-        Raises:
-            DataError: It does not; names the trajectory and the message.
-        """
-        roles = [message.get("role") for message in self.messages]
-        calling = False
-        for index, message in enumerate(self.messages):
-            if calling != (message.get("role") == "tool"):
-                raise DataError(
-                    f"trajectory {self.id}: message {index} is of {message.get('role')!r}; an "
-                    "observation (`tool`) follows each call, and only a call."
-                )
-            calling = bool(message.get("tool_calls"))
-        if not roles or roles[-1] != "assistant" or calling:
-            raise DataError(f"trajectory {self.id}: it must end with an assistant's conclusion.")
 
 
 @dataclass(frozen=True)
