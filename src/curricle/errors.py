@@ -62,6 +62,10 @@ class ToolMissing(CurricleError):
     """A program that a language needs is absent or too old; names it and the install command."""
 
 
+class EndpointError(CurricleError):
+    """A model server that cannot be used; names its address and what it answered."""
+
+
 class InfrastructureFault(Exception):
     """A run failed for a reason that is not the candidate's: it is retried, then masked.
 
