@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 from collections.abc import Mapping, Sequence
 
 from curricle.execution.inside import kernel
@@ -44,7 +45,7 @@ def build(disk_bytes: int, has_cache: bool, covered: Sequence[str]) -> None:
         disk_bytes: How much may be written to the views and reports, and to each of `/tmp` and
             `/dev/shm`.
         has_cache: Whether there is a folder at `/cache` to lay a view over.
-        covered: Folders of the toolchain that lie where the fresh places are, and stay visible.
+        covered: Folders and files of the toolchain that lie where the fresh places are, and stay visible.
 
     Raises:
         OSError: The kernel refused; nothing untrusted has run.
@@ -75,7 +76,11 @@ def build(disk_bytes: int, has_cache: bool, covered: Sequence[str]) -> None:
         "newinstance,ptmxmode=0666,mode=620",
     )  # fmt: skip
     for name, descriptor in folders.items():
-        os.makedirs(name, exist_ok=True)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            os.makedirs(name, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600))
         kernel.mount(f"/proc/self/fd/{descriptor}", name, flags=kernel.MS_BIND | kernel.MS_REC)
         os.close(descriptor)
     # The tree is pristine: for a bug task it holds the answer.
