@@ -24,6 +24,7 @@ from typing import Any
 
 from curricle.errors import DataError, InfrastructureFault
 from curricle.execution.cgroups import ControlGroup, Usage
+from curricle.execution.inside import filter as call_filter
 from curricle.execution.inside import server, stage
 from curricle.execution.limits import Limits
 from curricle.languages.commands import WORK, Command, Isolation, Limit, Output
@@ -288,7 +289,8 @@ class Kept:
             limit.value: self._group.version if limit in self._group.folders else fallback
             for limit, fallback in rlimits.items()
         }
-        return {**by, "wall": "clock", "output": "pipe", "disk": "tmpfs"}
+        calls = "unfiltered" if call_filter.program() is None else "seccomp"
+        return {**by, "wall": "clock", "output": "pipe", "disk": "tmpfs", "calls": calls}
 
     def close(self) -> None:
         """End it and all that it started; remove its control group."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import stat
 from collections.abc import Mapping, Sequence
 
 from curricle.execution.inside import kernel
@@ -45,7 +44,8 @@ def build(disk_bytes: int, has_cache: bool, covered: Sequence[str]) -> None:
         disk_bytes: How much may be written to the views and reports, and to each of `/tmp` and
             `/dev/shm`.
         has_cache: Whether there is a folder at `/cache` to lay a view over.
-        covered: Folders and files of the toolchain that lie where the fresh places are, and stay visible.
+        covered: Folders and files of the toolchain that lie where the fresh places are; they stay
+            visible.
 
     Raises:
         OSError: The kernel refused; nothing untrusted has run.
@@ -61,7 +61,7 @@ def build(disk_bytes: int, has_cache: bool, covered: Sequence[str]) -> None:
     # Nothing in this namespace can make another one, so nobody here gains capabilities again.
     _write("/proc/sys/user/max_user_namespaces", "0")
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
-    folders = {name: os.open(name, os.O_PATH) for name in covered}
+    beneath = {place: os.open(place, os.O_PATH) for place in (WORK, CACHE, REPORT, "/tmp")}
     bounds = f"size={disk_bytes},nr_inodes={_INODES}"
     kernel.mount("scratch", SCRATCH, "tmpfs", _WRITABLE, f"{bounds},mode=755")
     os.mkdir(f"{SCRATCH}/report")
@@ -75,13 +75,8 @@ def build(disk_bytes: int, has_cache: bool, covered: Sequence[str]) -> None:
         "devpts", "/dev/pts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC,
         "newinstance,ptmxmode=0666,mode=620",
     )  # fmt: skip
-    for name, descriptor in folders.items():
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            os.makedirs(name, exist_ok=True)
-        else:
-            os.makedirs(os.path.dirname(name), exist_ok=True)
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600))
-        kernel.mount(f"/proc/self/fd/{descriptor}", name, flags=kernel.MS_BIND | kernel.MS_REC)
+    _show_again(covered, beneath)
+    for descriptor in beneath.values():
         os.close(descriptor)
     # The tree is pristine: for a bug task it holds the answer.
     kernel.mount("none", HIDDEN, "tmpfs", _WRITABLE | kernel.MS_RDONLY, "size=4k,mode=000")
@@ -121,6 +116,27 @@ def apply(changes: Mapping[str, str | None]) -> None:
                     stream.write(text.encode("utf-8", "surrogateescape"))
         except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
             raise Refused(f"{relative}: {error.strerror}") from error
+
+
+def _show_again(covered: Sequence[str], beneath: Mapping[str, int]) -> None:
+    """Bind what the fresh places cover above them, as high as nothing of theirs is hidden."""
+    shown: list[str] = []
+    for name in covered:
+        if any(name.startswith(f"{other}/") for other in shown):
+            continue
+        place = next(place for place in beneath if name.startswith(f"{place}/"))
+        parts = name[len(place) + 1 :].split("/")
+        depth = 1
+        while depth < len(parts) and os.path.lexists(os.path.join(place, *parts[:depth])):
+            depth += 1
+        target = os.path.join(place, *parts[:depth])
+        source = f"/proc/self/fd/{beneath[place]}/{'/'.join(parts[:depth])}"
+        if os.path.isdir(source):
+            os.makedirs(target, exist_ok=True)
+        else:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT, 0o600))
+        kernel.mount(source, target, flags=kernel.MS_BIND | kernel.MS_REC)
+        shown.append(target)
 
 
 def _overlay(name: str, lower: str, target: str) -> None:

@@ -27,10 +27,13 @@ MS_PRIVATE = 0x40000
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+_SECCOMP_MODE_FILTER = 2
+_FILTER_INSTRUCTION_BYTES = 8
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63  # asking for one that the kernel does not know fails, harmlessly
 
@@ -133,6 +136,14 @@ def drop_privileges() -> None:
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(header, bytes(24)), "capset")
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+
+
+def filter_calls(program: bytes) -> None:
+    """Let every later system call, of this process and its children, pass a filter."""
+    instructions = ctypes.create_string_buffer(program, len(program))
+    count = len(program) // _FILTER_INSTRUCTION_BYTES
+    header = struct.pack("HxxxxxxP", count, ctypes.addressof(instructions))
+    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "PR_SET_SECCOMP")
 
 
 def raise_loopback() -> None:

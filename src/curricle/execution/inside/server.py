@@ -203,6 +203,7 @@ def _init(
 
 def _run(request: dict[str, Any], streams: list[int], run_main: Main | None) -> NoReturn:
     """Become the candidate's process."""
+    from curricle.execution.inside import filter as call_filter
     from curricle.execution.inside import kernel
 
     os.setsid()
@@ -214,6 +215,9 @@ def _run(request: dict[str, Any], streams: list[int], run_main: Main | None) -> 
     for name, value in request["rlimits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     kernel.drop_privileges()
+    program = call_filter.program()
+    if program is not None:
+        kernel.filter_calls(program)
     # As after executing a file; only now is there nothing in it that a sibling must not touch.
     kernel.set_dumpable(True)
     try:
@@ -264,7 +268,8 @@ def main() -> None:
     """Load what the argument names, and serve."""
     library = str(Path(__file__).resolve().parents[3])
     sys.path.insert(0, library)
-    from curricle.execution.inside import cage, kernel  # noqa: F401 - once, for every fork
+    # Once, for every fork.
+    from curricle.execution.inside import cage, filter, kernel  # noqa: F401
 
     sys.path.remove(library)
     run_main: Main | None = None
