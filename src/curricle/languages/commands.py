@@ -13,6 +13,9 @@ CACHE = "/cache"
 REPORT = "/report"
 """An empty folder for machine-readable output; what `Command.reports` names there is collected."""
 
+WARM_SERVER = "/.cage/library/curricle/execution/inside/server.py"
+"""Where a sandbox has the program that turns a Python function into a warm server."""
+
 
 class Level(StrEnum):
     """How much of an evaluation a command gives."""
@@ -59,10 +62,22 @@ class Warm:
     command it forks; the child enters a further sandbox (own mounts, processes, network, no
     privileges) before the first byte of a candidate is read, serves that one command and ends.
 
+    A server is a Python function. A plugin has a module, say `curricle_python.warm`, which imports
+    at its top whatever is worth keeping, and has `main(argv: list[str]) -> int`: it gets the
+    `Command.argv` and answers the exit code that a cold run of that vector would have. When it is
+    called, the working folder, `os.environ` (only the command's), `sys.argv`, standard input and
+    outputs are those of the run; `sys.path` and everything else are as the server's imports left
+    them, so put the working folder on `sys.path` where the cold command would have it. The backend
+    then declares
+
+        Warm("pytest", (python, "-I", "-B", WARM_SERVER, "curricle_python.warm:main"))
+
+    with an interpreter that can import the module, and the folders of both among `binds()`.
+
     Attributes:
         name: What `Command.warm` refers to.
-        argv: Starts the server. It reads requests from descriptor 3 as
-            `curricle.execution.warm` says, which also brings the loop for Python servers.
+        argv: Starts the server, as above.
+        env: The environment of the server while it imports; `PYTHONHASHSEED` belongs here.
     """
 
     name: str

@@ -21,9 +21,19 @@ from curricle.languages import (
 from curricle.languages.python_operators import PYTHON_OPERATORS
 from curricle_python import running, trials
 from curricle_python.canaries import make_canaries
+from curricle_python.comparing import PythonComparison
+from curricle_python.freezing import changed_functions, freeze
 from curricle_python.layout import find_layout
 from curricle_python.samples import SAMPLES
+from curricle_python.scanning import scan
 from curricle_python.toolchain import TOOLCHAIN, folders
+from curricle_python.tracing import reaching
+
+_PROTECTED = (
+    "**/conftest.py", "**/test_*.py", "**/*_test.py", "**/sitecustomize.py",
+    "**/usercustomize.py", "*.toml", "*.ini", "*.cfg", "*.txt", "**/*.pth", "**/*.pyc", "**/*.so",
+    "setup.py", "noxfile.py", "tasks.py", "Makefile", "**/pytest.py", "**/_pytest/**",
+)  # fmt: skip
 
 
 class PythonBackend(LanguageBackend):
@@ -32,6 +42,7 @@ class PythonBackend(LanguageBackend):
     name = "python"
     toolchain = TOOLCHAIN
     operators = PYTHON_OPERATORS
+    comparison = PythonComparison()
     metrics = {  # noqa: RUF012 (declared as a ClassVar by the contract)
         Level.TEST: "pytest_pass_rate",
         Level.CHECK: "mypy_clean_rate",
@@ -55,7 +66,7 @@ class PythonBackend(LanguageBackend):
     ) -> Sequence[Command]:
         """One command for each level."""
         if level is Level.TEST:
-            return (running.test_command(prepared, tests),)
+            return (running.test_command(prepared.project, tests),)
         if level is Level.CHECK:
             return (running.check_command(prepared),)
         return (running.lint_command(prepared),)
@@ -65,16 +76,6 @@ class PythonBackend(LanguageBackend):
         (output,) = outputs
         return running.PARSERS[level](output)
 
-    def trace(self, prepared: Prepared) -> Sequence[Command]:
-        """One run of all tests that notes what each one enters."""
-        return (trials.trace_command(prepared),)
-
-    def tests_reaching(
-        self, prepared: Prepared, outputs: Sequence[Output]
-    ) -> Mapping[str, Sequence[str]]:
-        """Read that run's map."""
-        return trials.read_reach(outputs)
-
     def trials(self, prepared: Prepared, wanted: Sequence[Trial]) -> Command:
         """All of them in one process tree, each by two methods."""
         return trials.trials_command(prepared, wanted)
@@ -83,11 +84,37 @@ class PythonBackend(LanguageBackend):
         """Read its report."""
         return trials.read_trials(wanted, output)
 
+    def protected_paths(self, project: Project) -> Sequence[str]:
+        """Tests, configuration, and whatever pytest or the interpreter would load by its name."""
+        return (*project.tests, *_PROTECTED)
+
+    def freeze(self, pristine: str, candidate: str) -> Sequence[str]:
+        """Names, signatures, decorators and bases of classes stay."""
+        return freeze(pristine, candidate)
+
+    def scan(self, pristine: str, candidate: str) -> Sequence[str]:
+        """Exits, reflection, the test framework, equality overridden, and the like."""
+        return scan(pristine, candidate)
+
+    def changed_functions(self, pristine: str, candidate: str) -> Sequence[str] | None:
+        """By comparing syntax trees, so that comments and layout change nothing."""
+        return changed_functions(pristine, candidate)
+
     def canaries(self, project: Project, seed: int) -> Canaries:
         """Beside the project's first test file, so that they run under its fixtures."""
         files = project.files(project.tests)
         folder = files[0].rpartition("/")[0] if files else ""
         return make_canaries(folder, seed)
+
+    def trace(self, prepared: Prepared) -> Sequence[Command]:
+        """Every test once, under a trace function."""
+        return (running.test_command(prepared.project, None, trace=True),)
+
+    def tests_reaching(
+        self, prepared: Prepared, outputs: Sequence[Output]
+    ) -> Mapping[str, Sequence[str]]:
+        """Functions with the tests that were seen to enter them."""
+        return reaching(outputs)
 
     def samples(self) -> Sequence[Mapping[str, Any]]:
         """Two small projects that come with this plugin."""

@@ -10,27 +10,36 @@ import random
 
 from curricle.languages import Canaries, TestStatus
 
+_FILES = 2
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def make_canaries(folder: str, seed: int) -> Canaries:
-    """One test that fails by plain assertion, one that raises, one that passes."""
+    """Two files, to run first and last; in each one test fails, one raises and one passes."""
     draw = random.Random(f"canaries:{seed}")
+    changes: dict[str, str | None] = {}
+    expected: dict[str, TestStatus] = {}
+    for _ in range(_FILES):
+        file = f"{folder}/test_{_name(draw)}.py" if folder else f"test_{_name(draw)}.py"
+        text = ""
+        for body, status in _bodies(draw):
+            test = f"test_{_name(draw)}"
+            text += f"def {test}():\n{body}\n\n"
+            expected[f"{file}::{test}"] = status
+        changes[file] = text
+    return Canaries(changes, expected)
 
-    def name() -> str:
-        return "".join(draw.choices(_LETTERS, k=10))
 
-    file = f"{folder}/test_{name()}.py" if folder else f"test_{name()}.py"
+def _bodies(draw: random.Random) -> list[tuple[str, TestStatus]]:
     left, right = draw.sample(range(1000, 10_000), 2)
     bodies = [
         (f"    value = {left}\n    assert value == {right}\n", TestStatus.FAILED),
-        (f'    raise ValueError("{name()}")\n', TestStatus.FAILED),
+        (f'    raise ValueError("{_name(draw)}")\n', TestStatus.FAILED),
         (f"    value = {left}\n    assert value + {right} == {left + right}\n", TestStatus.PASSED),
     ]
     draw.shuffle(bodies)
-    text, expected = "", {}
-    for body, status in bodies:
-        test = f"test_{name()}"
-        text += f"def {test}():\n{body}\n\n"
-        expected[f"{file}::{test}"] = status
-    return Canaries(changes={file: text}, expected=expected)
+    return bodies
+
+
+def _name(draw: random.Random) -> str:
+    return "".join(draw.choices(_LETTERS, k=10))

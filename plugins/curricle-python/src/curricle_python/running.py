@@ -43,9 +43,8 @@ def test_files(project: Project) -> list[str]:
     return [file for file in project.files(project.tests) if _is_test_file(file)]
 
 
-def test_command(prepared: Prepared, tests: Sequence[str] | None) -> Command:
-    """One pytest process over the files of the wanted tests."""
-    project = prepared.project
+def test_command(project: Project, tests: Sequence[str] | None, *, trace: bool = False) -> Command:
+    """One pytest process over the files of the wanted tests; traced, it says what they enter."""
     if tests is None:
         files = test_files(project)
     else:
@@ -55,24 +54,28 @@ def test_command(prepared: Prepared, tests: Sequence[str] | None) -> Command:
         "path": import_folders(project),
         "files": files,
         "tests": None if tests is None else list(tests),
+        "trace": project.files(project.sources) if trace else None,
     }
     return Command(
         argv=(PYTHON, *FLAGS, f"{INSIDE}/run_tests.py"),
         env=ENVIRONMENT,
         stdin=json.dumps(request),
-        reports=(REPORT_NAME,),
+        reports=(REPORT_NAME, "trace.jsonl") if trace else (REPORT_NAME,),
     )
 
 
 def warming_command(project: Project) -> Command:
-    """Collects every test once, so that byte code of all that a run imports is in `/cache`."""
+    """Collects every test once, so that byte code of all that a run imports is in `/cache`.
+
+    All but that of the sources: a candidate would find the original in it.
+    """
     request = {
         "site": [SITE],
         "path": import_folders(project),
         "files": test_files(project),
         "tests": None,
         "collect_only": True,
-        "compile": project.files(project.sources),
+        "forget": project.files(project.sources),
     }
     return Command(
         argv=(PYTHON, *FLAGS, f"{INSIDE}/run_tests.py"),

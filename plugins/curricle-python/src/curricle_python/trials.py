@@ -1,4 +1,4 @@
-"""The commands that trace a project and that run many of its mutants, and what they report."""
+"""The command that runs many mutants of a project, and what it reports."""
 
 from __future__ import annotations
 
@@ -22,27 +22,9 @@ from curricle.languages import (
 from curricle_python.running import ENVIRONMENT, FLAGS, import_folders, test_files
 from curricle_python.toolchain import INSIDE, PYTHON, SITE
 
-_REACH = "reach.json"
 _TRIALS = "trials.jsonl"
 _START_S = 60.0
 """Seconds for loading pytest and the project, and for running all tests once."""
-
-
-def trace_command(prepared: Prepared) -> Command:
-    """One traced run of all tests."""
-    project = prepared.project
-    return _command(prepared, "run_trace.py", _REACH, sources=project.files(project.sources))
-
-
-def read_reach(outputs: Sequence[Output]) -> Mapping[str, Sequence[str]]:
-    """`file::function` to the ids of the tests that enter it; empty when the run was cut short."""
-    (output,) = outputs
-    try:
-        content = json.loads(output.reports[_REACH])
-        tests = content["tests"]
-        return {key: tuple(tests[n] for n in found) for key, found in content["reach"].items()}
-    except (KeyError, ValueError, IndexError, TypeError):
-        return {}
 
 
 def trials_command(prepared: Prepared, trials: Sequence[Trial]) -> Command:

@@ -7,9 +7,9 @@ do the project's folders go on the path.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
-import py_compile
 import sys
 
 ARGUMENTS = (
@@ -20,26 +20,27 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-_CHECKED_HASH = py_compile.PycInvalidationMode.CHECKED_HASH
-
-
 def main() -> int:
     """Read the request, load what is trusted, then run: the exit status is pytest's."""
     request = json.loads(sys.stdin.read())
-    for file in request.get("compile", ()):
-        # By hash, never by time: a candidate's file may be as old and as long as this one.
-        py_compile.compile(file, doraise=False, quiet=2, invalidation_mode=_CHECKED_HASH)
     sys.path[:] = [*request["site"], *(p for p in sys.path if p and p != os.path.dirname(__file__))]
     import pytest
 
     sys.path.insert(0, os.path.dirname(__file__))
     import reporter
+    import tracing
 
-    sys.path.pop(0)
-    return run(request, pytest, reporter)
+    # The project may have modules of the same names.
+    del sys.path[0], sys.modules["reporter"], sys.modules["tracing"]
+    status = run(request, pytest, reporter, tracing)
+    for file in request.get("forget", ()):
+        compiled = importlib.util.cache_from_source(os.path.abspath(file))
+        if os.path.exists(compiled):
+            os.unlink(compiled)
+    return status
 
 
-def run(request, pytest, reporter) -> int:
+def run(request, pytest, reporter, tracing) -> int:
     """Run the request's tests in this process, in which nothing of the project is loaded yet."""
     sys.stdin = open(os.devnull)
     os.dup2(sys.stdin.fileno(), 0)
@@ -48,8 +49,12 @@ def run(request, pytest, reporter) -> int:
     more = ["--collect-only" if request.get("collect_only") else "--no-summary"]
     arguments = [*ARGUMENTS, *more, "-c", os.path.join(os.path.dirname(__file__), "pytest.ini")]
     with reporter.Report("/report/pytest.jsonl") as report:
-        plugin = reporter.Reporter(report, request["tests"])
-        return int(pytest.main([*arguments, *request["files"]], plugins=[plugin]))
+        plugins = [reporter.Reporter(report, request["tests"])]
+        if request.get("trace"):
+            tracer = tracing.Tracer(request["trace"])
+            plugins.append(tracer)
+            tracer.start()
+        return int(pytest.main([*arguments, *request["files"]], plugins=plugins))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,111 @@
+"""Calls one function with many inputs and reports what it does, in a form that can be compared.
+
+Over the original tree (`draw`) hypothesis makes inputs after those that tests were seen to use, and
+only what the original answers in the same way twice is kept. Over a candidate's tree (`replay`) the
+same inputs are given, and nothing in the process knows the answers.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import os
+import pickle
+import signal
+import sys
+
+INSIDE = os.path.dirname(__file__)
+sys.path.insert(0, INSIDE)
+import encoding  # noqa: E402 (the interpreter does not look beside the script by itself)
+
+CALL_S = 0.25
+
+
+class _TooSlow(BaseException):
+    """A call took too long to be a useful input."""
+
+
+def main() -> None:
+    """Read the request, write the report; the exit status says nothing."""
+    request = json.loads(sys.stdin.read())
+    sys.stdin = open(os.devnull)
+    os.dup2(sys.stdin.fileno(), 0)
+    draw = _replay
+    if request["mode"] == "draw":
+        sys.path += request["site"]
+        from drawing import draw
+    # The project may have modules of the same names.
+    for module in ("encoding", "drawing"):
+        sys.modules.pop(module, None)
+    sys.path[:] = [*request["path"], *(p for p in sys.path if p and p != INSIDE)]
+    with open("/report/compare.jsonl", "w") as report:
+        records = draw(request, _load(request), outcome_twice)
+        count = 0
+        for record in records:
+            report.write(json.dumps(record) + "\n")
+            count += 1
+        report.write(json.dumps({"count": count}) + "\n")
+    os._exit(0)
+
+
+def _load(request):
+    """The function itself, beneath descriptors and decorators that keep it as `__wrapped__`."""
+    found = importlib.import_module(request["module"])
+    for name in request["function"].split("."):
+        found = vars(found)[name]
+    found = getattr(found, "fget", None) or getattr(found, "__func__", found)
+    while hasattr(found, "__wrapped__"):
+        found = found.__wrapped__
+    return found
+
+
+def _replay(request, function, _outcome_twice):
+    for call in request["inputs"]:
+        yield {"outcome": outcome(function, base64.b64decode(call))}
+
+
+def outcome(function, call: bytes):
+    """What a call with these pickled arguments returns or raises, and leaves in its arguments."""
+    positional, keywords = pickle.loads(call)
+    try:
+        returned = function(*positional, **keywords)
+        result = ["returned", encoding.encode(returned)]
+    except _TooSlow:
+        raise
+    except BaseException as error:
+        result = ["raised", type(error).__name__, _is_deliberate(error)]
+    return [*result, encoding.encode([positional, keywords])]
+
+
+def outcome_twice(function, call: bytes):
+    """The outcome of a call; `None` when it is slow, or not the same the second time."""
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, CALL_S)
+    try:
+        first = outcome(function, call)
+        return first if first == outcome(function, call) else None
+    except _TooSlow:
+        return None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _interrupt(*_):
+    raise _TooSlow
+
+
+def _is_deliberate(error: BaseException) -> bool:
+    """Whether a `raise` statement of the project raised it, and no operation that failed."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not trace.tb_frame.f_code.co_filename.startswith("/work/"):
+        return False
+    with open(trace.tb_frame.f_code.co_filename, encoding="utf-8") as stream:
+        lines = stream.read().splitlines()
+    return lines[trace.tb_lineno - 1].strip().startswith("raise")
+
+
+if __name__ == "__main__":
+    main()
