@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curricle.checkpoints.certificate import Certificate
 from curricle.checkpoints.store import Stored
 from curricle.config.agent_data import DemonstrationParameters, ToolLessonParameters
-from curricle.config.base import RunSettings
+from curricle.config.base import Parameters, RunSettings
 from curricle.config.execution import ExecutorParameters
 from curricle.stages.build import obtain_by_builder
 
@@ -79,6 +80,11 @@ def tool_lessons_node(stage: str) -> Callable[..., Stored]:
         )  # fmt: skip
 
     return prepare
+
+
+def promote(parent: Certificate, parameters: Parameters, run: RunSettings) -> Stored:
+    """Take the last candidate again, to be judged by what a whole curriculum owes."""
+    return parent.candidate
 
 
 def _materials(stored: Mapping[str, Stored]) -> list[Any]:
