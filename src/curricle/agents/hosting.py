@@ -38,12 +38,14 @@ class Score:
         calls: tool calls that were made or tried.
         valid_calls: of these, the ones that could be carried out.
         note: what is worth telling, such as the fault.
+        details: what else an evaluation keeps of it, JSON-able.
     """
 
     reward: float | None
     calls: int = 0
     valid_calls: int = 0
     note: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Environment(Protocol):
