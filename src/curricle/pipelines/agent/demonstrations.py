@@ -28,6 +28,7 @@ from curricle.pipelines.tasks.steps import Executions, Places
 logger = logging.getLogger(__name__)
 
 _REVISION = 1
+_HELDOUT_SHARE = 0.03
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,10 @@ def _write(folder: Path, played: Sequence[Trajectory | Dropped], seed: int) -> d
             "max_tokens."
         )
     random.Random(seed).shuffle(made)
-    write_rows(folder / "train.jsonl", (trajectory.to_json() for trajectory in made))
+    # What a merged adapter is compared on; the model's worth is measured on other projects.
+    kept = max(1, round(len(made) * _HELDOUT_SHARE))
+    for name, rows in (("heldout", made[:kept]), ("train", made[kept:] or made)):
+        write_rows(folder / f"{name}.jsonl", (trajectory.to_json() for trajectory in rows))
     logger.info("demonstrations: %d made of %d tokens; %d dropped: %s", len(made),
                 report["tokens"]["total"], report["dropped"],
                 report["dropped_by_reason"])  # fmt: skip
