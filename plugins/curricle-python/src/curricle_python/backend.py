@@ -22,6 +22,7 @@ from curricle.languages.python_operators import PYTHON_OPERATORS
 from curricle_python import running, trials
 from curricle_python.canaries import make_canaries
 from curricle_python.layout import find_layout
+from curricle_python.mutmut_tool import Mutmut
 from curricle_python.samples import SAMPLES
 from curricle_python.toolchain import TOOLCHAIN, folders
 
@@ -32,6 +33,7 @@ class PythonBackend(LanguageBackend):
     name = "python"
     toolchain = TOOLCHAIN
     operators = PYTHON_OPERATORS
+    mutation_tools = (Mutmut(),)
     metrics = {  # noqa: RUF012 (declared as a ClassVar by the contract)
         Level.TEST: "pytest_pass_rate",
         Level.CHECK: "mypy_clean_rate",

@@ -19,7 +19,7 @@ from curricle.languages import (
     Trial,
     TrialResult,
 )
-from curricle_python.running import ENVIRONMENT, FLAGS, import_folders, test_files
+from curricle_python.running import ENVIRONMENT, FLAGS, REPORT_NAME, import_folders, test_files
 from curricle_python.toolchain import INSIDE, PYTHON, SITE
 
 _REACH = "reach.json"
@@ -31,7 +31,9 @@ _START_S = 60.0
 def trace_command(prepared: Prepared) -> Command:
     """One traced run of all tests."""
     project = prepared.project
-    return _command(prepared, "run_trace.py", _REACH, sources=project.files(project.sources))
+    return _command(
+        prepared, "run_trace.py", (_REACH, REPORT_NAME), sources=project.files(project.sources)
+    )
 
 
 def read_reach(outputs: Sequence[Output]) -> Mapping[str, Sequence[str]]:
@@ -49,7 +51,7 @@ def trials_command(prepared: Prepared, trials: Sequence[Trial]) -> Command:
     """One process tree that runs every trial by two methods."""
     timeout_s = _START_S + sum(2 * trial.limit_s for trial in trials)
     return _command(
-        prepared, "run_mutants.py", _TRIALS, timeout_s,
+        prepared, "run_mutants.py", (_TRIALS,), timeout_s,
         conftests=bool(prepared.project.files(("**/conftest.py",))),
         trials=[_trial_request(trial) for trial in trials],
     )  # fmt: skip
@@ -79,7 +81,11 @@ def read_trials(trials: Sequence[Trial], output: Output) -> Mapping[str, TrialRe
 
 
 def _command(
-    prepared: Prepared, script: str, report: str, timeout_s: float | None = None, **more: Any
+    prepared: Prepared,
+    script: str,
+    reports: tuple[str, ...],
+    timeout_s: float | None = None,
+    **more: Any,
 ) -> Command:
     request = {
         "site": [SITE],
@@ -91,7 +97,7 @@ def _command(
         argv=(PYTHON, *FLAGS, f"{INSIDE}/{script}"),
         env=ENVIRONMENT,
         stdin=json.dumps(request),
-        reports=(report,),
+        reports=reports,
         timeout_s=timeout_s,
     )
 

@@ -1,4 +1,4 @@
-"""Runs every test once and reports which functions of the project each one enters."""
+"""Runs every test once, as `run_tests` does, and reports which functions each one enters."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def main():
     import pytest
 
     sys.path.insert(0, here)
+    import reporter
     import run_tests
 
     sys.path.pop(0)
@@ -59,14 +60,16 @@ def main():
     sys.dont_write_bytecode = True
     tracer = Tracer(request["sources"])
     arguments = [*run_tests.ARGUMENTS, "-c", os.path.join(here, "pytest.ini")]
-    pytest.main([*arguments, *request["files"]], plugins=[tracer])
+    with reporter.Report("/report/pytest.jsonl") as report:
+        plugins = [reporter.Reporter(report, None), tracer]
+        status = pytest.main([*arguments, *request["files"]], plugins=plugins)
     tests = sorted({test for found in tracer.reach.values() for test in found})
     numbers = {test: number for number, test in enumerate(tests)}
     reach = {key: sorted(numbers[test] for test in found) for key, found in tracer.reach.items()}
     with open("/report/reach.json", "w") as stream:
         json.dump({"tests": tests, "reach": reach}, stream)
+    return int(status)
 
 
 if __name__ == "__main__":
-    main()
-    os._exit(0)
+    os._exit(main())
