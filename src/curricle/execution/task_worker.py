@@ -94,9 +94,8 @@ def propose_item(item: Mapping[str, Any], worker: TaskWorker) -> dict[str, Any]:
     try:
         prepared = worker.prepare(item, limits)
         command: Command = tool.command(prepared.project, item["max_mutants"])
-        output: Output = worker.sandbox.run(
-            command, prepared, {}, limits, binds=worker.backend.binds()
-        )
+        binds = sorted({*worker.backend.binds(), *tool.binds()})
+        output: Output = worker.sandbox.run(command, prepared, {}, limits, binds=binds)
         found = tool.parse(prepared.project, output)
     except DataError as error:
         return {"refused": str(error)}

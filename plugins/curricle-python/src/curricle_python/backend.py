@@ -24,6 +24,7 @@ from curricle_python.canaries import make_canaries
 from curricle_python.comparing import PythonComparison
 from curricle_python.freezing import changed_functions, freeze
 from curricle_python.layout import find_layout
+from curricle_python.mutmut_tool import Mutmut
 from curricle_python.samples import SAMPLES
 from curricle_python.scanning import scan
 from curricle_python.toolchain import TOOLCHAIN, folders
@@ -43,6 +44,7 @@ class PythonBackend(LanguageBackend):
     toolchain = TOOLCHAIN
     operators = PYTHON_OPERATORS
     comparison = PythonComparison()
+    mutation_tools = (Mutmut(),)
     metrics = {  # noqa: RUF012 (declared as a ClassVar by the contract)
         Level.TEST: "pytest_pass_rate",
         Level.CHECK: "mypy_clean_rate",

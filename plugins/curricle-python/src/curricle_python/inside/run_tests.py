@@ -13,7 +13,7 @@ import os
 import sys
 
 ARGUMENTS = (
-    "-p", "no:cacheprovider", "-p", "no:doctest", "-p", "no:junitxml", "-p", "no:pastebin",
+    "-p", "no:cacheprovider", "-p", "no:junitxml", "-p", "no:pastebin",
     "-p", "no:stepwise", "-p", "no:faulthandler", "-q", "--no-header",
     "--continue-on-collection-errors", "--rootdir=/work", "--confcutdir=/work",
     "-o", "addopts=",
