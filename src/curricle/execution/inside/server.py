@@ -163,13 +163,15 @@ def _reports(names: Sequence[str], max_bytes: int) -> tuple[dict[str, str], list
             descriptor = os.open(name, flags, dir_fd=folder)
         except OSError:
             continue  # absent, or a link
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            continue
         with open(descriptor, "rb") as stream:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                content = stream.read(max_bytes + 1)
-                if len(content) > max_bytes:
-                    too_long.append(name)
-                else:
-                    reports[name] = content.decode("utf-8", "replace")
+            content = stream.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            too_long.append(name)
+        else:
+            reports[name] = content.decode("utf-8", "replace")
     return reports, too_long
 
 
