@@ -36,6 +36,7 @@ from typing import Any, NoReturn
 
 SOCKET = 3
 KILL = b"k"
+_ANSWERED = b"."
 HEADER = struct.Struct("!cI")
 """The letter of a message and the length of its JSON in bytes."""
 
@@ -56,18 +57,23 @@ def serve(run_main: Main | None) -> NoReturn:
     gc.freeze()
     kernel.mount("none", "/", flags=kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
     send(channel, b"r", {})
-    while True:
-        received = receive(channel)
-        if received is None:
-            os._exit(0)
+    while (received := receive(channel)) is not None:
         request, streams = received
+        told, telling = os.pipe()
         keeper = os.fork()
         if keeper == 0:
-            _keep(channel, request, streams, run_main)
-        for stream in streams:
-            os.close(stream)
-        if os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1]) != 0:
-            os._exit(1)  # it did not answer: the end of the stream says so
+            os.close(told)
+            _keep(channel, request, streams, telling, run_main)
+        for descriptor in (telling, *streams):
+            os.close(descriptor)
+        if os.read(told, 1) != _ANSWERED:
+            os._exit(1)  # the end of the stream says so
+        os.close(told)
+        # After its answer a keeper takes some time to end, in nobody's way.
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    os._exit(0)
 
 
 def send(channel: socket.socket, letter: bytes, message: Mapping[str, Any]) -> None:
@@ -99,27 +105,29 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
 
 
 def _keep(
-    channel: socket.socket, request: dict[str, Any], streams: list[int], run_main: Main | None
+    channel: socket.socket,
+    request: dict[str, Any],
+    streams: list[int],
+    telling: int,
+    run_main: Main | None,
 ) -> NoReturn:
     """Build the cage, run, answer."""
     from curricle.execution.inside import cage, kernel
 
-    # The server is about to wait for this process, so its end is noticed.
     kernel.die_with_parent(signal.SIGKILL)
     try:
         cage.build(request["disk_bytes"], request["has_cache"], request["covered"])
         cage.apply(request["changes"])
     except cage.Refused as error:
-        send(channel, b"a", {"refused": str(error)})
-        os._exit(0)
+        _answer(channel, telling, {"refused": str(error)})
     except OSError as error:
-        send(channel, b"a", {"fault": f"{error}"})
-        os._exit(0)
+        _answer(channel, telling, {"fault": f"{error}"})
     statuses, status_end = os.pipe()
     init = os.fork()
     if init == 0:
         channel.close()
         os.close(statuses)
+        os.close(telling)
         _init(request, streams, run_main, status_end)
     for descriptor in (status_end, *streams):
         os.close(descriptor)
@@ -133,7 +141,13 @@ def _keep(
         "too_long": too_long,
         "full": any(_is_full(place) for place in places),
     }
+    _answer(channel, telling, answer)
+
+
+def _answer(channel: socket.socket, telling: int, answer: Mapping[str, Any]) -> NoReturn:
+    """Give the answer, let the server take the next request, and end."""
     send(channel, b"a", answer)
+    os.write(telling, _ANSWERED)
     os._exit(0)
 
 
