@@ -71,8 +71,7 @@ def main() -> int:
     for name, values in times.items():
         print(f"{name}: median {statistics.median(values):.2f} ms, least {min(values):.2f} ms")
     overhead = statistics.median(
-        inside - outside
-        for inside, outside in zip(times["sandboxed"], times["plain"], strict=True)
+        inside - outside for inside, outside in zip(times["sandboxed"], times["plain"], strict=True)
     )
     print(f"overhead of a launch: median {overhead:.2f} ms, bound {BOUND_MS:g} ms")
     print(f"sandbox_overhead ratio={overhead / BOUND_MS:.2f} goal=1")

@@ -133,13 +133,13 @@ def _keep(
         os.close(descriptor)
     _wait(channel, init)
     status = os.read(statuses, 4)
-    reports, too_long = _reports(request["reports"], request["report_bytes"])
+    reports, too_long = collect(request["reports"], request["report_bytes"])
     places = (cage.REPORT, "/tmp", "/dev/shm")
     answer = {
         "status": struct.unpack("!i", status)[0] if status else -signal.SIGKILL,
         "reports": reports,
         "too_long": too_long,
-        "full": any(_is_full(place) for place in places),
+        "full": any(is_full(place) for place in places),
     }
     _answer(channel, telling, answer)
 
@@ -165,7 +165,7 @@ def _wait(channel: socket.socket, init: int) -> None:
     os.close(ended)
 
 
-def _reports(names: Sequence[str], max_bytes: int) -> tuple[dict[str, str], list[str]]:
+def collect(names: Sequence[str], max_bytes: int) -> tuple[dict[str, str], list[str]]:
     """Read the files that were asked for. Their writers are dead, but chose what they are."""
     from curricle.execution.inside import cage
 
@@ -189,9 +189,11 @@ def _reports(names: Sequence[str], max_bytes: int) -> tuple[dict[str, str], list
     return reports, too_long
 
 
-def _is_full(place: str) -> bool:
+def is_full(place: str) -> bool:
+    """Whether nothing more can be written in a place."""
     usage = os.statvfs(place)
-    return usage.f_bavail * usage.f_frsize < _WITHOUT_ROOM or usage.f_favail == 0
+    is_out_of_files = usage.f_files > 0 and usage.f_favail == 0
+    return usage.f_bavail * usage.f_frsize < _WITHOUT_ROOM or is_out_of_files
 
 
 def _init(
@@ -207,7 +209,7 @@ def _init(
     run = os.fork()
     if run == 0:
         os.close(status_end)
-        _run(request, streams, run_main)
+        become(request, streams, run_main)
     for stream in streams:
         os.close(stream)
     while True:
@@ -217,7 +219,7 @@ def _init(
             os._exit(0)
 
 
-def _run(request: dict[str, Any], streams: list[int], run_main: Main | None) -> NoReturn:
+def become(request: dict[str, Any], streams: list[int], run_main: Main | None) -> NoReturn:
     """Become the candidate's process."""
     from curricle.execution.inside import filter as call_filter
     from curricle.execution.inside import kernel
