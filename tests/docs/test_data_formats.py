@@ -27,6 +27,7 @@ from curricle.config.corpus import (
 )
 from curricle.config.gates import GatePolicy
 from curricle.config.training import EvaluateParameters, ModelConfig, PretrainParameters
+from curricle.execution.journal import Journal, Status
 from curricle.pipelines.corpus.documents import read_documents, to_line
 from curricle.pipelines.corpus.nodes import pack_documents, train_corpus_tokenizer
 from curricle.pipelines.corpus.packed import PackedArray
@@ -256,6 +257,19 @@ class TestTheDataOfStages:
         asked, answered = checked_messages(row["messages"], "docs")
         assert asked["content"].endswith(f"\n\n{question(LABELS)}")
         assert answered["content"] == row["label"] and row["label"] in LABELS
+
+
+class TestTheJournal:
+    def test_the_example_is_read_and_written_alike(self, tmp_path: Path) -> None:
+        segment = written("journal", tmp_path, "000001-1-a.jsonl")
+        found = dict(Journal(tmp_path).items())
+        assert list(found) == [row["key"] for row in rows("journal")]
+        assert [outcome.status for outcome in found.values()] == [Status.DONE, Status.MASKED]
+        with Journal(tmp_path / "again") as again:
+            for key, outcome in found.items():
+                again.append(key, outcome)
+        (copy,) = (tmp_path / "again").iterdir()
+        assert copy.read_text() == segment.read_text()
 
 
 class TestWhatAStageWrites:

@@ -21,6 +21,7 @@ from curricle.execution.executor_contract import (
     numbers,
 )
 from curricle.execution.journal import Journal, Status
+from tests.execution.programs import eventually, processes, start_program
 
 CONTRACT = executor_contract.__name__
 
@@ -76,6 +77,18 @@ def test_a_node_that_is_killed_costs_nothing(cluster: Any, tmp_path: Path) -> No
 
 def pids(log: Path) -> set[int]:
     return {int(line.split()[1]) for line in log.read_text().splitlines()}
+
+
+def test_killing_the_driver_leaves_no_process_in_the_cluster(cluster: Any, tmp_path: Path) -> None:
+    marker = f"{os.getpid()}7"
+    program = start_program(tmp_path, "run_for_long", 4, marker, "ray", RAY_ADDRESS=cluster.address)
+    try:
+        assert eventually(lambda: sum(f"601.{marker}" in p for p in processes(marker)) >= 2, 60)
+        assert eventually(lambda: sum(f"600.{marker}" in p for p in processes(marker)) == 2)
+    finally:
+        program.kill()
+        program.communicate()
+    assert eventually(lambda: not processes(f".{marker}")), processes(marker)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,8 @@ from curricle.languages.registry import get_backend
 backend = get_backend("python")
 check_toolchain(backend)
 assert all(Path(folder).exists() for folder in backend.binds()), backend.binds()
-print(sum(len(list(Path(s["path"]).glob("**/test_*.py"))) for s in backend.samples() if "path" in s))
+samples = [Path(sample["path"]) for sample in backend.samples() if "path" in sample]
+print(sum(len(list(sample.glob("**/test_*.py"))) for sample in samples))
 """
     tests, _ = environment.ask(program)
     of_source = list((REPOSITORY / "plugins/curricle-python/src").glob("**/samples/**/test_*.py"))
