@@ -22,8 +22,8 @@ from curricle.engine.generation.opening import open_generator
 from curricle.engine.models import load_tokenizer
 from curricle.engine.renderers import Renderer, renderer_for
 from curricle.errors import DataError
-from curricle.execution.task_worker import backend_of
 from curricle.languages.commands import Level
+from curricle.languages.registry import get_backend
 from curricle.languages.tasks import BugTask
 from curricle.launch.job import Job, JobResult
 from curricle.pipelines.sft.rows import read_rows
@@ -136,7 +136,7 @@ def _converse(
 
 
 def _tools(task: BugTask, parameters: AgentRolloutParameters) -> list[dict[str, Any]]:
-    backend = backend_of(task.mutant.language)
+    backend = get_backend(task.mutant.language)
     return [t.function_schema() for t in offered_tools(backend.tools, parameters.session.tools)]
 
 

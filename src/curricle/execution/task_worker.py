@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from curricle.config.execution import Limits, SandboxParameters
 from curricle.config.tasks import TaskBudget
-from curricle.errors import ConfigError, DataError
-from curricle.execution.bubblewrap import BubblewrapSandbox
+from curricle.errors import DataError
 from curricle.execution.evaluate import prepare_project
-from curricle.execution.limits import Limits
+from curricle.execution.opening import open_sandbox
 from curricle.execution.projects import listed_project
 from curricle.execution.sandbox import Sandbox
 from curricle.execution.study import Study, study_project
@@ -23,11 +22,13 @@ from curricle.languages.backend import LanguageBackend
 from curricle.languages.commands import Command, Output
 from curricle.languages.mutation import Mutant
 from curricle.languages.project import Prepared
+from curricle.languages.registry import get_backend
 from curricle.languages.tasks import ProjectMutant
 
 STUDY = "curricle.execution.task_worker:study_item"
 VERIFY = "curricle.execution.task_worker:verify_item"
 PROPOSE = "curricle.execution.task_worker:propose_item"
+_OUTPUT_BYTES = 32 << 20
 OPEN = "curricle.execution.task_worker:open_worker"
 
 
@@ -47,29 +48,20 @@ class TaskWorker:
 
 @contextmanager
 def open_worker(settings: Mapping[str, Any]) -> Iterator[TaskWorker]:
-    """Set a worker up: `language`, and the folder `prepared` that keeps prepared projects."""
-    with BubblewrapSandbox() as sandbox:
-        yield TaskWorker(backend_of(settings["language"]), sandbox, Path(settings["prepared"]))
+    """Set a worker up.
 
-
-def backend_of(language: str) -> LanguageBackend:
-    """The installed backend of a language.
-
-    Raises:
-        ConfigError: There is none.
+    Args:
+        settings: `language`, the folder `prepared` that keeps prepared projects, and the
+            parameters of the `sandbox` when they are not the default.
     """
-    for entry in entry_points(group="curricle.languages", name=language):
-        backend: LanguageBackend = entry.load()()
-        return backend
-    raise ConfigError(
-        f"no backend for {language!r} is installed. Install it: "
-        f"pip install plugins/curricle-{language}"
-    )
+    with open_sandbox(SandboxParameters.model_validate(settings.get("sandbox", {}))) as sandbox:
+        yield TaskWorker(get_backend(settings["language"]), sandbox, Path(settings["prepared"]))
 
 
 def limits_of(budget: TaskBudget) -> Limits:
     """The bounds of a run of all of a project's tests, and of a batch of mutants."""
-    return Limits(wall_s=budget.project_wall_s)
+    # A trace names every test of every function; what is cut short counts as unknown.
+    return Limits(wall_s=budget.project_wall_s, output_bytes=_OUTPUT_BYTES)
 
 
 def study_item(item: Mapping[str, Any], worker: TaskWorker) -> dict[str, Any]:

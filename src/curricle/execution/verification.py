@@ -111,7 +111,7 @@ def choose_tests(study: Study, mutant: ProjectMutant, budget: TaskBudget) -> tup
 
 @dataclass(frozen=True)
 class Proof:
-    """A mutant that fails, by the tests that say so."""
+    """A mutant that fails, by the tests that said so twice."""
 
     mutant: ProjectMutant
     failing: tuple[str, ...]
@@ -136,7 +136,8 @@ def judge(
     if reason or result.second is None:
         return reason
     passing = (result.first.passed & sound) - failing
-    return Proof(mutant, tuple(sorted(failing)), tuple(sorted(passing)), result.second)
+    proven = failing & set(result.second.tests)
+    return Proof(mutant, tuple(sorted(proven)), tuple(sorted(passing)), result.second)
 
 
 def _objection(first: Evaluation) -> str:
@@ -156,7 +157,7 @@ def _disagreement(result: TrialResult, failing: frozenset[str] | set[str], sound
     if second is None or second.limits_hit or not second.complete:
         return "not the same twice"
     again = set(second.tests) & sound
-    alike = failing <= again and second.failed & sound == failing
+    alike = failing & again and second.failed & sound == failing & again
     return "" if alike else "not the same twice"
 
 

@@ -119,5 +119,5 @@ class PythonBackend(LanguageBackend):
         return reaching(outputs)
 
     def samples(self) -> Sequence[Mapping[str, Any]]:
-        """Two small projects that come with this plugin."""
+        """Small projects that come with this plugin, one for each split."""
         return SAMPLES

@@ -20,8 +20,8 @@ from curricle.config.base import RunSettings
 from curricle.config.execution import ExecutorParameters
 from curricle.errors import DataError
 from curricle.execution.journal import Outcome, Status
-from curricle.execution.task_worker import backend_of
 from curricle.languages.engines import Quota, builtin_proposals, select
+from curricle.languages.registry import get_backend
 from curricle.pipelines.tasks.files import PROJECTS, read_projects, read_tasks, write_rows
 from curricle.pipelines.tasks.steps import Executions, Places
 
@@ -125,7 +125,7 @@ def demonstrate_answers(
     """
     played: list[Trajectory | Dropped] = []
     for material in materials:
-        backend = backend_of(material.language)
+        backend = get_backend(material.language)
         tasks = read_tasks(material.tasks, "tui")
         asked: list[Question] = []
         for name, listed in sorted(read_projects(material.projects).items()):

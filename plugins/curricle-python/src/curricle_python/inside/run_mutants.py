@@ -14,8 +14,10 @@ import sys
 import time
 
 WORK = "/work/"
-# A sample of those that passed goes into the second run too: the swap must not hide a failure.
-PASSING_AGAIN = 8
+# What goes into the second run: that many of the failing tests prove a mutant, and some that passed
+# show that the swap hid no failure.
+FAILING_AGAIN = 24
+PASSING_AGAIN = 6
 TERMINAL = ("-q", "--no-header", "--no-summary")
 
 
@@ -73,7 +75,9 @@ def _run(trial, server, again, in_child, report):
         report.write(event="first", id=trial["id"], seconds=time.monotonic() - started, **first)
         if edit is None or failing:
             others = [test for test in trial["tests"] if test not in set(failing)]
-            tests = others if edit is None else [*failing, *others[:PASSING_AGAIN]]
+            tests = others
+            if edit is not None:
+                tests = [*_some(failing, FAILING_AGAIN), *_some(others, PASSING_AGAIN)]
             started = time.monotonic()
             second = in_child(lambda deliver: again(tests, deliver), trial["limit_s"])
             seconds = time.monotonic() - started
@@ -81,6 +85,13 @@ def _run(trial, server, again, in_child, report):
     finally:
         if edit is not None:
             _write(WORK + trial["file"], text)
+
+
+def _some(tests, most):
+    """At most so many of a list, evenly spread over it."""
+    return (
+        [tests[index * len(tests) // most] for index in range(most)] if len(tests) > most else tests
+    )
 
 
 def _failing(result):
