@@ -12,6 +12,7 @@ import yaml
 from datasets import Dataset
 
 import curricle
+from curricle.agents.trajectories import Detour, Trajectory
 from curricle.checkpoints.certificate import Certificate, stored_to_json
 from curricle.checkpoints.datasets import CertificateDataset, StoredDataset
 from curricle.checkpoints.manifest import MANIFEST_NAME, Manifest
@@ -205,6 +206,13 @@ class TestTheCorpus:
 class TestTheDataOfStages:
     def test_conversations_are_read(self, tmp_path: Path) -> None:
         assert list(read_messages(written("messages", tmp_path))) == rows("messages")
+
+    def test_trajectories_are_read(self) -> None:
+        (row,) = rows("trajectories")
+        trajectory = Trajectory.from_json(row)
+        assert json.loads(json.dumps(trajectory.to_json())) == row
+        assert [message.get("train") for message in trajectory.messages].count(False) == 1
+        assert set(trajectory.detours) <= {str(detour) for detour in Detour}
 
     def test_plain_text_stays_plain(self, documents: Stored, tmp_path: Path) -> None:
         texts = [
