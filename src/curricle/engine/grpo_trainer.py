@@ -72,7 +72,7 @@ class GroupTrainer(OurSchedule, GRPOTrainer):  # type: ignore[misc]
     parameters: GrpoParameters
     curve_keys = (
         "step", "loss", "learning_rate", "grad_norm", "reward", "reward_std", "kl", "entropy",
-        "groups/differing", "groups/masked", "groups/redrawn", "tries/masked", "tries/overlong",
+        "tries/reward", "groups/differing", "groups/masked", "groups/redrawn", "tries/masked", "tries/overlong",
         "calls/valid", "turns", "tokens", "kl_to_start", "clip_ratio/region_mean",
     )  # fmt: skip
 
