@@ -42,6 +42,7 @@ class PythonBackend(LanguageBackend):
     name = "python"
     toolchain = TOOLCHAIN
     operators = PYTHON_OPERATORS
+    warm = running.WARM
     comparison = PythonComparison()
     metrics = {  # noqa: RUF012 (declared as a ClassVar by the contract)
         Level.TEST: "pytest_pass_rate",
