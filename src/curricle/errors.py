@@ -66,6 +66,10 @@ class ExecutionFailed(CurricleError):
     """Executions cannot go on: no worker starts, or a work function has a defect."""
 
 
+class EndpointError(CurricleError):
+    """A model server that cannot be used; names its address and what it answered."""
+
+
 class InfrastructureFault(Exception):
     """A run failed for a reason that is not the candidate's: it is retried, then masked.
 

@@ -83,8 +83,9 @@ def _build_for(language: str, kind: str, name: str) -> Pipeline:
 
     if language not in {plugin.name for plugin in installed_plugins()}:
         raise KeyError(name)
+    backend = get_backend(language)
     module = importlib.import_module(f"curricle.pipelines.{_language_packages()[kind]}.pipeline")
-    built: Pipeline = module.create_pipeline(get_backend(language))
+    built: Pipeline = module.create_pipeline(backend.name)
     return built
 
 

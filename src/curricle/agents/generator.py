@@ -55,6 +55,7 @@ class Completion:
             computes its own.
         read_tokens: how many tokens the generator read for this turn.
         reused_tokens: how many more were in its cache.
+        counted_tokens: the length of an answer whose tokens only the server knows.
     """
 
     conversation: str
@@ -66,6 +67,12 @@ class Completion:
     log_probabilities: Sequence[float] = ()
     read_tokens: int = 0
     reused_tokens: int = 0
+    counted_tokens: int = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens of the answer."""
+        return len(self.tokens) or self.counted_tokens
 
 
 class Generator(Protocol):

@@ -145,7 +145,8 @@ def library_questions(
     found = [*asker.defined(), *asker.last_lines(), *asker.replacements()]
     chosen = list(mutants)
     draw.shuffle(chosen)
-    return found + asker.about_mutants(chosen)
+    asked = [*found, *asker.about_mutants(chosen)]
+    return list({question.id: question for question in asked}.values())
 
 
 def task_questions(

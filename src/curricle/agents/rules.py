@@ -18,7 +18,7 @@ from curricle.languages.backend import LanguageBackend
 from curricle.languages.project import Project
 from curricle.languages.tasks import BugTask, Patch
 
-Grade: TypeAlias = Callable[[BugTask, Patch], bool | None]
+Fixes: TypeAlias = Callable[[BugTask, Patch], bool | None]
 """Whether a patch fixes a task, by execution; `None` when the machine failed to tell."""
 
 _BYTES = "latin-1"  # one character for each byte, so that positions are those of the source
@@ -174,7 +174,7 @@ def best_rule(
     tasks: Sequence[BugTask],
     projects: Mapping[str, Project],
     backend: LanguageBackend,
-    grade: Grade | None = None,
+    fixes: Fixes | None = None,
     rules: Sequence[Rule] = RULES,
 ) -> RuleChoice:
     """The rule that fixes most of some training tasks.
@@ -183,7 +183,7 @@ def best_rule(
         tasks: Training tasks, never held-out ones.
         projects: Their projects, by name.
         backend: Their language.
-        grade: Executes a patch. Without it a task counts as fixed when its original text is
+        fixes: Executes a patch. Without it a task counts as fixed when its original text is
             restored, which is quick and leaves out other repairs that happen to pass.
         rules: What to choose from.
     """
@@ -194,8 +194,8 @@ def best_rule(
             patch = rule_patch(rule, task, project, backend)
             if restores(task, project, patch):
                 scores[rule.name] += 1
-            elif patch.changes and grade is not None:
-                scores[rule.name] += grade(task, patch) is True
+            elif patch.changes and fixes is not None:
+                scores[rule.name] += fixes(task, patch) is True
     best = max(rules, key=lambda rule: scores[rule.name])
     return RuleChoice(best, scores[best.name], len(tasks), scores)
 

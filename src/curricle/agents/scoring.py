@@ -93,14 +93,14 @@ class Attempt:
         """Rebuild an attempt from its JSON form."""
         fields = dict(content)
         clean = {Level(level): value for level, value in fields.pop("clean").items()}
+        verdict = Verdict(fields.pop("fixed"), clean)
         failure = fields.pop("failure")
+        messages = tuple(fields.pop("messages"))
         return cls(
-            **{
-                **fields,
-                "verdict": Verdict(fields.pop("fixed"), clean),
-                "failure": None if failure is None else Failure(failure),
-                "messages": tuple(fields.pop("messages")),
-            }
+            **fields,
+            verdict=verdict,
+            failure=None if failure is None else Failure(failure),
+            messages=messages,
         )
 
 

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from curricle.config.base import Parameters
 from curricle.config.training import AdapterShape, DpoParameters, TrainerParameters
 
+RendererName = Literal["plain", "json", "harmony"]
+
 
 class EnvironmentSource(Parameters):
     """Where the conversations of a rollout take place.
@@ -19,11 +21,13 @@ class EnvironmentSource(Parameters):
         settings: what else it is told, JSON-able.
         step_timeout_s: seconds that opening, a step or a reward may take; whatever takes longer is
             killed and masked.
+        workers: processes that environments live in; ``None`` for one per core.
     """
 
     function: str = Field(pattern=r"^[\w.]+:\w+$")
     settings: dict[str, Any] = Field(default_factory=dict)
     step_timeout_s: float = Field(default=60.0, gt=0)
+    workers: int | None = Field(default=None, ge=1)
 
 
 class GrpoParameters(TrainerParameters):
@@ -54,6 +58,7 @@ class GrpoParameters(TrainerParameters):
         scale_rewards: ``group`` divides advantages by the group's standard deviation.
         kl_every: the KL divergence from the start is measured in every so many-th round; 0 never.
         concurrency: conversations side by side.
+        renderer: how conversations are written; ``None`` takes what the checkpoint carries.
         adapter: a low-rank adapter to train, merged at the end; ``None`` trains all weights.
     """
 
@@ -72,7 +77,8 @@ class GrpoParameters(TrainerParameters):
     loss_type: Literal["dapo", "grpo", "dr_grpo"] = "dapo"
     scale_rewards: Literal["group", "none"] = "group"
     kl_every: int = Field(default=0, ge=0)
-    concurrency: int = Field(default=8, ge=1)
+    concurrency: int = Field(default=16, ge=1)
+    renderer: RendererName | None = None
     adapter: AdapterShape | None = None
 
     @property
@@ -102,9 +108,11 @@ class AgentPreferenceParameters(DpoParameters):
         loss_type: ``ipo`` or ``sigmoid``.
         beta: the margin that IPO asks for is 1 / (2 beta) nats per token: 0.1 would ask for 5,
             more than a sampled token's whole information; 1.0 asks for half a nat.
+        renderer: how conversations are written; ``None`` takes what the checkpoint carries.
         adapter: a low-rank adapter to train, merged at the end; ``None`` trains all weights.
     """
 
     loss_type: Literal["sigmoid", "ipo"] = "ipo"
     beta: float = Field(default=1.0, gt=0)
+    renderer: RendererName | None = None
     adapter: AdapterShape | None = None

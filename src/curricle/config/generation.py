@@ -76,3 +76,27 @@ class GenerationParameters(Parameters):
                 "reads it: set both or neither"
             )
         return self
+
+
+class RolloutParameters(Parameters):
+    """What bounds the conversations of an agent, so that every one of them ends.
+
+    Attributes:
+        side_by_side: conversations that are open at the same time: some generate while the tools
+            of others run.
+        workers: tools that run at the same time.
+        max_turns: answers of one conversation.
+        max_tokens: tokens of one conversation, prompt and observations among them.
+        observation_tokens: of one observation; a longer one is cut.
+        conversation_timeout_s: wall clock of one conversation.
+        step_timeout_s: wall clock of one call into the environment, which has limits of its own:
+            this one is for what should never happen.
+    """
+
+    side_by_side: int = Field(default=32, ge=1)
+    workers: int = Field(default=2, ge=1)
+    max_turns: int = Field(default=12, ge=1)
+    max_tokens: int = Field(default=2048, ge=1)
+    observation_tokens: int = Field(default=512, ge=32)
+    conversation_timeout_s: float = Field(default=600.0, gt=0)
+    step_timeout_s: float = Field(default=180.0, gt=0)

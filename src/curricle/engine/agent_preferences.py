@@ -6,12 +6,9 @@ several turns with a tool's observations in between, and only what the model sai
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast as Tokenizer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
@@ -20,27 +17,24 @@ from curricle.config.agent_training import AgentPreferenceParameters
 from curricle.engine.adapters import adapter_arguments, save_trained
 from curricle.engine.models import load_model, load_tokenizer
 from curricle.engine.post_training import pair_trainer, write_curve
-from curricle.engine.rendering import Messages, Rendered, attach_chat_template, render
+from curricle.engine.renderers import Renderer, attach_agent_template, renderer_for
 from curricle.engine.trainers import MaskedPairs, PairDPOTrainer, train
 from curricle.errors import DataError
 from curricle.launch.job import Job, JobResult
 from curricle.pipelines.sft.rows import read_rows
 
-logger = logging.getLogger(__name__)
-
-Render = Callable[[Messages, str], Rendered]
-"""Tokens of a conversation and the mask of what the model said, given where it comes from."""
+_SIDES = ("chosen", "rejected")
 
 
 def agent_ipo_job(job: Job) -> JobResult:
     """Train on pairs of conversations; the reference is the checkpoint that it starts from."""
     parameters = AgentPreferenceParameters(**job.parameters)
     tokenizer = load_tokenizer(job.inputs["start"])
-    attach_chat_template(tokenizer)
+    renderer = renderer_for(tokenizer, parameters.renderer, job.step)
+    if parameters.renderer in ("plain", "json"):
+        attach_agent_template(tokenizer, parameters.renderer)
     path = job.inputs["data"] / "train.jsonl"
-    pairs, effective = agent_pairs(
-        lambda messages, where: render(tokenizer, messages, where), path, parameters.max_length
-    )
+    pairs, effective = agent_pairs(renderer, path, parameters.max_length)
     trainer, curve, measured = train(
         job, parameters, lambda size: agent_pair_trainer(job, parameters, tokenizer, pairs, size)
     )
@@ -67,14 +61,13 @@ def agent_pair_trainer(
     )  # fmt: skip
 
 
-def agent_pairs(
-    render_messages: Render, path: Path, max_length: int
-) -> tuple[Dataset, dict[str, Any]]:
+def agent_pairs(renderer: Renderer, path: Path, max_length: int) -> tuple[Dataset, dict[str, Any]]:
     """Render pairs of conversations that share their first messages.
 
     Args:
-        render_messages: the model's own rendering.
-        path: JSONL of ``prompt``, ``chosen`` and ``rejected``, each a list of messages.
+        renderer: the model's own.
+        path: JSONL of ``prompt``, ``chosen`` and ``rejected``, each a list of messages, and the
+            ``tools`` on offer.
         max_length: tokens of a conversation; a pair with a longer one is dropped and counted.
 
     Returns:
@@ -94,22 +87,19 @@ def agent_pairs(
                 f"{where}: chosen and rejected are identical, so there is nothing to prefer. "
                 f"Remove the row."
             )
-        sides = {
-            side: render_messages([*row["prompt"], *row[side]], where)
-            for side in ("chosen", "rejected")
-        }
-        length = max(len(side) for side in sides.values())
+        pair = _tokenised(renderer, row, where)
+        length = len(pair["prompt_ids"]) + max(len(pair[f"{side}_ids"]) for side in _SIDES)
         if length > max_length:
             dropped += 1
             continue
-        kept.append({**_tokenised(sides, _shared_turns(row["prompt"]), where), "length": length})
+        kept.append({**pair, "length": length})
     if not kept:
         raise DataError(
             f"{path}: none of {dropped} pairs has at most max_length={max_length} tokens. "
             f"Raise max_length."
         )
-    trained = sum(sum(pair[f"{side}_mask"]) for pair in kept for side in ("chosen", "rejected"))
-    read = sum(len(pair[f"{side}_ids"]) for pair in kept for side in ("chosen", "rejected"))
+    trained = sum(sum(pair[f"{side}_mask"]) for pair in kept for side in _SIDES)
+    read = sum(len(pair[f"{side}_ids"]) for pair in kept for side in _SIDES)
     return Dataset.from_list(kept), {
         "pairs": len(kept),
         "dropped_too_long": dropped,
@@ -117,34 +107,26 @@ def agent_pairs(
     }
 
 
-def _shared_turns(prompt: Sequence[dict[str, Any]]) -> int:
-    return sum(message["role"] == "assistant" for message in prompt)
-
-
-def _tokenised(sides: dict[str, Rendered], shared_turns: int, where: str) -> dict[str, list[int]]:
-    """Split both conversations where the model first speaks after the prompt.
+def _tokenised(renderer: Renderer, row: dict[str, Any], where: str) -> dict[str, Any]:
+    """Split both conversations where the model speaks after the shared messages.
 
     Raises:
-        DataError: the two do not share everything before that, or the model says nothing after it.
+        DataError: they do not begin as the shared messages are rendered, or the model says nothing
+            after them.
     """
-    starts = {}
-    for side, rendered in sides.items():
-        mask = rendered.assistant_mask.astype(np.int8)
-        turns = np.flatnonzero(np.diff(mask, prepend=0) == 1)
-        if len(turns) <= shared_turns:
-            raise DataError(f"{where}: {side} ends before the assistant says anything.")
-        starts[side] = int(turns[shared_turns])
-    chosen, rejected = sides["chosen"], sides["rejected"]
-    start = starts["chosen"]
-    if start != starts["rejected"] or not np.array_equal(
-        chosen.input_ids[:start], rejected.input_ids[:start]
-    ):
-        raise DataError(
-            f"{where}: chosen and rejected render the shared messages differently. Use a chat "
-            f"template that only ever appends."
-        )
-    split = {"prompt_ids": chosen.input_ids[:start].tolist()}
-    for side, rendered in sides.items():
-        split[f"{side}_ids"] = rendered.input_ids[start:].tolist()
-        split[f"{side}_mask"] = rendered.assistant_mask[start:].astype(int).tolist()
+    tools = row.get("tools") or ()
+    prompt = renderer.prompt(row["prompt"], tools, where)
+    split: dict[str, Any] = {"prompt_ids": prompt}
+    for side in _SIDES:
+        rendered = renderer.render([*row["prompt"], *row[side]], tools, f"{where}, {side}")
+        if rendered.input_ids[: len(prompt)].tolist() != prompt:
+            raise DataError(
+                f"{where}: {side} renders the shared messages otherwise than they are rendered "
+                f"alone. Use a renderer that only ever appends."
+            )
+        mask = rendered.assistant_mask[len(prompt) :]
+        if not mask.any():
+            raise DataError(f"{where}: in {side} the assistant says nothing. Remove the row.")
+        split[f"{side}_ids"] = rendered.input_ids[len(prompt) :].tolist()
+        split[f"{side}_mask"] = mask.astype(int).tolist()
     return split

@@ -14,11 +14,14 @@ What differs from TRL, and why:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from curricle.config.agent_training import GrpoParameters
 from curricle.engine.grpo_rounds import Attempt, Round
@@ -73,25 +76,36 @@ class GroupTrainer(OurSchedule, GRPOTrainer):  # type: ignore[misc]
         "calls/valid", "turns", "tokens", "kl_to_start", "clip_ratio/region_mean",
     )  # fmt: skip
 
-    def __init__(self, parameters: GrpoParameters, rounds: RoundSource, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        parameters: GrpoParameters,
+        rounds: RoundSource,
+        start: Callable[[], PreTrainedModel] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Set up.
+
+        Args:
+            parameters: of the job.
+            rounds: where rounds come from.
+            start: loads the model that training starts from, for ``kl_every`` without an adapter.
+            kwargs: TRL's.
+        """
         self.parameters = parameters
+        self._start = start
         self.save_multiple = parameters.steps_per_round
         self._rounds = rounds
+        self._started: PreTrainedModel | None = None
         self._spoken: torch.Tensor | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
         super().__init__(reward_funcs=recorded_rewards, rollout_func=self._roll_out, **kwargs)
-        score_labels_only(self._bare_model(), parameters.temperature)
+        score_labels_only(_without_adapter(self.model), parameters.temperature)
         if self.ref_model is not None:
             score_labels_only(self.ref_model, parameters.temperature)
 
-    def _bare_model(self) -> Any:
-        model = self.accelerator.unwrap_model(self.model)
-        return model.get_base_model() if hasattr(model, "get_base_model") else model
-
     def _roll_out(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
         """Return what TRL asks of a rollout: a row per try, groups side by side."""
-        number = self.state.global_step // self.parameters.steps_per_round
-        done = self._rounds(self, number)
+        done = self._rounds(self, self._round_number())
         attempts = [attempt for group in done.groups for attempt in group.attempts]
         assert len(attempts) == len(prompts), "a round is as large as the generation batch"
         for name, value in done.measure().items():
@@ -122,6 +136,9 @@ class GroupTrainer(OurSchedule, GRPOTrainer):  # type: ignore[misc]
         if self._step % (passes * self.num_iterations) == 0 or self._buffered_inputs is None:
             scored = self._generate_and_score_completions(generation_batch)
             self._buffered_inputs = self._micro_batches(scored)
+            every, number = self.parameters.kl_every, self._round_number()
+            if every and number % every == 0:
+                self._metrics["train"]["kl_to_start"].append(self._kl_to_start(scored))
         batches: list[dict[str, Any]] = self._buffered_inputs
         return batches[int(self._step % passes)]
 
@@ -135,10 +152,8 @@ class GroupTrainer(OurSchedule, GRPOTrainer):  # type: ignore[misc]
         spoken = scored["completion_mask"] * scored["tool_mask"]  # (tries, completion)
         teaches = spoken.any(1) & ((scored["advantages"] != 0) | (p.beta > 0))
         lengths = scored["prompt_mask"].sum(1) + scored["completion_mask"].sum(1)
-        number = self.state.global_step // p.steps_per_round
-        order = torch.randperm(
-            p.tries, generator=torch.Generator().manual_seed(1_000_003 * p.seed + number)
-        ).to(teaches.device)
+        draw = torch.Generator().manual_seed(1_000_003 * p.seed + self._round_number())
+        order = torch.randperm(p.tries, generator=draw).to(teaches.device)
         size = self.args.per_device_train_batch_size
         passes = p.batch_size // size
         batches = []
@@ -150,6 +165,44 @@ class GroupTrainer(OurSchedule, GRPOTrainer):  # type: ignore[misc]
                 batch = _cut({name: _take(value, rows) for name, value in scored.items()})
                 batches.append({**batch, "share": len(rows) / size})
         return batches
+
+    def _round_number(self) -> int:
+        return int(self.state.global_step // self.parameters.steps_per_round)
+
+    @torch.no_grad()
+    def _kl_to_start(self, scored: dict[str, Any]) -> float:
+        """Estimate the divergence from the start (nats per token) on what the model just said."""
+        total, count = 0.0, 0
+        passes = self.args.steps_per_generation
+        for rows in torch.arange(self.parameters.tries).tensor_split(passes):
+            batch = _cut({name: _take(value, rows) for name, value in scored.items()})
+            self._spoken = batch["completion_mask"] * batch["tool_mask"]
+            ids, mask = (
+                torch.cat([batch[f"prompt_{part}"], batch[f"completion_{part}"]], 1)
+                for part in ("ids", "mask")
+            )
+            now, then = (
+                self._get_per_token_logps_and_entropies(model, ids, mask, self._spoken.size(1))[0]
+                for model in self._now_and_then()
+            )
+            difference = (then - now)[self._spoken.bool()]
+            total += float((difference.exp() - difference - 1).sum())
+            count += len(difference)
+        return total / max(1, count)
+
+    def _now_and_then(self) -> Iterator[Any]:
+        """Yield the model, then the one that it started as; use each before taking the next."""
+        yield self.model
+        if isinstance(self.model, PeftModel):
+            with self.model.disable_adapter():
+                yield self.model
+            return
+        if self.ref_model is None and self._started is None:
+            assert self._start is not None, "kl_every needs the model that training starts from"
+            self._started = self._start()
+            add_fused_lm_head(self._started, temperature=self.temperature)
+            score_labels_only(self._started, self.temperature)
+        yield self.ref_model or self._started
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         if not len(inputs["completion_ids"]):  # no parameter gets a gradient, so none is moved
@@ -194,6 +247,10 @@ def _training_row(attempt: Attempt, pad_id: int) -> tuple[list[int], list[int]]:
         completion = attempt.completion_ids or [pad_id]
         return completion, [0] * len(completion)
     return attempt.completion_ids, attempt.mask
+
+
+def _without_adapter(model: Any) -> PreTrainedModel:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _take(value: Any, rows: torch.Tensor) -> Any:

@@ -61,12 +61,13 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
         *spec.prepare.inputs.values(), data, start, *spec.inputs.values(), spec.heldout,
         *spec.measured_on.values(),
     }  # fmt: skip
+    shared = {name for name in read if name.startswith("params:")}
     namespaced = Pipeline(
         body,
         namespace=name,
-        inputs=read - made,
+        inputs=read - made - shared,
         outputs=made,
-        parameters={"params:run", policy},
+        parameters={"params:run", policy, *shared},
     )
     gate = Node(
         gate_node(spec),

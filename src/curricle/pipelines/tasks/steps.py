@@ -53,12 +53,12 @@ class Places:
     journal: Path
 
     @classmethod
-    def of(cls, run: RunSettings, language: str) -> Places:
+    def of(cls, run: RunSettings, language: str, journal: str = "tasks") -> Places:
         """The places of a language, beside the run's store."""
         beside = run.store.parent
         return cls(
             beside / "01_raw" / "projects", beside / "prepared" / language,
-            beside / "journals" / f"tasks_{language}",
+            beside / "journals" / f"{journal}_{language}",
         )  # fmt: skip
 
 
@@ -115,12 +115,24 @@ def fetch_projects(
 
 
 class Executions:
-    """One executor with its journal, for the steps of a language."""
+    """One executor with its journal, for the steps of a language.
 
-    def __init__(self, parameters: ExecutorParameters, places: Places, language: str) -> None:
+    `opening` and what else a worker has to be told are for other works than those of tasks.
+    """
+
+    def __init__(
+        self,
+        parameters: ExecutorParameters,
+        places: Places,
+        language: str,
+        *,
+        opening: str = OPEN,
+        **settings: Any,
+    ) -> None:
         self._executor = create_executor(parameters)
         self._journal = Journal(places.journal)
-        self._setup = Setup(OPEN, {"language": language, "prepared": str(places.prepared)})
+        told = {"language": language, "prepared": str(places.prepared), **settings}
+        self._setup = Setup(opening, told)
 
     def __enter__(self) -> Executions:
         return self

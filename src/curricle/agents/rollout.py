@@ -1,0 +1,467 @@
+"""Conversations between a generator and environments, many side by side, each of them bounded.
+
+One thread drives the generator and decides; calls into environments run in threads of their own,
+so that conversations generate while the tools of others run. Every conversation ends: by itself, by
+a budget of turns, tokens or time, or with a fault that is counted. A call that does not return is
+left behind after its time, so that one hanging environment holds up nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, Protocol, TypeAlias
+
+from curricle.agents.generator import Completion, Generator, Turn
+from curricle.config.generation import RolloutParameters
+from curricle.errors import DataError, InfrastructureFault
+
+logger = logging.getLogger(__name__)
+
+Message: TypeAlias = Mapping[str, Any]
+End = Literal["done", "turns", "tokens", "time", "generator", "infrastructure"]
+"""Why a conversation ended: the environment was done; a budget; the generator gave nothing usable;
+the environment failed for a reason that is not the agent's, so that it is masked, never scored."""
+
+_POLL_S = 0.05
+_UNSHOWABLE = "error: the output cannot be shown: it spells a control token of the model"
+_CUT = "\n... cut ...\n"
+
+
+class Environment(Protocol):
+    """What an agent acts in, such as ``curricle.agents.session.ToolSession``."""
+
+    def start(self) -> Sequence[Message]:
+        """Return the messages that the agent sees first."""
+
+    def step(self, message: Message) -> tuple[Message | None, bool]:
+        """Take the agent's message; return the observation, and whether it was the last.
+
+        Whatever the agent writes gives an observation. ``malformed`` says why a call could not be
+        read.
+
+        Raises:
+            InfrastructureFault: the environment failed, not the agent.
+        """
+
+
+class Renderer(Protocol):
+    """How messages become tokens and back, such as ``curricle.engine.renderers.Renderer``."""
+
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """The tokens that end an answer."""
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[int]:
+        """Return the tokens after which the agent is to write."""
+
+    def continuation(self, observations: Sequence[Message]) -> list[int]:
+        """Return what follows an answer and its stop token, up to where the agent writes again."""
+
+    def answer(self, ids: Sequence[int]) -> dict[str, Any]:
+        """Read an answer as a message; ``malformed`` says why it could not be read."""
+
+
+@dataclass(frozen=True)
+class RolloutTask:
+    """One conversation to have.
+
+    Attributes:
+        name: unique among the tasks; with several attempts at one bug, say ``<task>/3``.
+        open: makes the environment; called in a thread.
+        tools: schemas of the tools.
+        seed: of drawn answers.
+        temperature: 0 is greedy.
+        finish: called in a thread when the conversation is over, to grade and to clean up; what it
+            returns is the trajectory's ``outcome``.
+    """
+
+    name: str
+    open: Callable[[], Environment]
+    tools: Sequence[Mapping[str, Any]] = ()
+    seed: int = 0
+    temperature: float = 0.0
+    finish: Callable[[Environment], Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A conversation that took place.
+
+    Attributes:
+        task: the task's name.
+        messages: all of them, observations as the agent saw them.
+        end: why it ended.
+        turns: answers of the agent.
+        malformed: answers of which a call could not be read.
+        tokens: of the whole conversation, as the generator counts them.
+        generated_tokens: of the answers.
+        read_tokens: that the generator read; the rest it had kept.
+        seconds: wall clock.
+        outcome: what the task's ``finish`` returned; JSON-able.
+        note: what failed, if something did.
+    """
+
+    task: str
+    messages: tuple[Message, ...]
+    end: End
+    turns: int = 0
+    malformed: int = 0
+    tokens: int = 0
+    generated_tokens: int = 0
+    read_tokens: int = 0
+    seconds: float = 0.0
+    outcome: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Trajectory:
+        """Read the JSON form.
+
+        Raises:
+            TypeError: it is none.
+        """
+        return cls(**{**row, "messages": tuple(row["messages"])})
+
+
+@dataclass
+class _Conversation:
+    """A conversation under way."""
+
+    task: RolloutTask
+    started: float
+    environment: Environment | None = None
+    messages: list[Message] = field(default_factory=list)
+    turns: int = 0
+    malformed: int = 0
+    tokens: int = 0
+    generated: int = 0
+    read: int = 0
+    end: End | None = None
+    note: str = ""
+    call_started: float | None = None  # of the call into the environment, if one is under way
+    queued: bool = False  # a call waits for a worker
+    generating: bool = False
+
+
+@dataclass(frozen=True)
+class _Returned:
+    """What a call into an environment gave."""
+
+    conversation: _Conversation
+    call: str
+    result: Any = None
+    error: BaseException | None = None
+
+
+def run_rollouts(
+    tasks: Sequence[RolloutTask],
+    generator: Generator,
+    renderer: Renderer | None,
+    parameters: RolloutParameters,
+    *,
+    max_new_tokens: int = 128,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Trajectory]:
+    """Have all conversations, and yield each as it ends.
+
+    Args:
+        tasks: in the order in which they begin.
+        generator: answers; stays open.
+        renderer: of the generator's model; ``None`` for one that takes messages.
+        parameters: budgets.
+        max_new_tokens: of one answer.
+        should_stop: when it says so, what is under way is dropped and the iteration ends.
+
+    Raises:
+        ValueError: two tasks have one name.
+    """
+    if len({task.name for task in tasks}) != len(tasks):
+        raise ValueError("two rollout tasks have one name")
+    rollouts = _Rollouts(tasks, generator, renderer, parameters, max_new_tokens)
+    try:
+        while not rollouts.is_over and not should_stop():
+            yield from rollouts.advance()
+    finally:
+        rollouts.drop_all()
+
+
+class _Rollouts:
+    """The loop's state; all of it belongs to one thread."""
+
+    def __init__(
+        self,
+        tasks: Sequence[RolloutTask],
+        generator: Generator,
+        renderer: Renderer | None,
+        parameters: RolloutParameters,
+        max_new_tokens: int,
+    ) -> None:
+        self._tasks = deque(tasks)
+        self._generator = generator
+        self._renderer = renderer
+        self._parameters = parameters
+        self._max_new_tokens = max_new_tokens
+        self._open: dict[str, _Conversation] = {}
+        self._calls: deque[tuple[_Conversation, str, Callable[[], Any]]] = deque()
+        self._returned: SimpleQueue[_Returned] = SimpleQueue()
+
+    @property
+    def is_over(self) -> bool:
+        return not self._tasks and not self._open
+
+    def drop_all(self) -> None:
+        for name in self._open:
+            self._generator.drop(name)
+        self._open.clear()
+        self._calls.clear()
+
+    def advance(self) -> list[Trajectory]:
+        """Do what can be done now, or wait a moment; return what ended."""
+        ended: list[Trajectory] = []
+        while self._tasks and len(self._open) < self._parameters.side_by_side:
+            self._begin(self._tasks.popleft())
+        self._start_calls()
+        generating = any(entry.generating for entry in self._open.values())
+        if generating:
+            for completion in self._generator.poll(_POLL_S):
+                conversation = self._open.get(completion.conversation)
+                if conversation is not None and conversation.generating:
+                    self._take_answer(conversation, completion)
+        ended += self._take_returned(0.0 if generating else _POLL_S)
+        ended += self._end_overdue()
+        return ended
+
+    # Calls into environments
+
+    def _begin(self, task: RolloutTask) -> None:
+        conversation = _Conversation(task, time.monotonic())
+        self._open[task.name] = conversation
+
+        def start() -> tuple[Environment, Sequence[Message]]:
+            environment = task.open()
+            return environment, environment.start()
+
+        self._call(conversation, "start", start)
+
+    def _call(self, conversation: _Conversation, name: str, call: Callable[[], Any]) -> None:
+        conversation.queued = True
+        self._calls.append((conversation, name, call))
+
+    def _start_calls(self) -> None:
+        running = sum(entry.call_started is not None for entry in self._open.values())
+        while self._calls and running < self._parameters.workers:
+            conversation, name, call = self._calls.popleft()
+            if self._open.get(conversation.task.name) is not conversation:
+                continue
+            conversation.queued = False
+            conversation.call_started = time.monotonic()
+            running += 1
+            # A daemon: one that never returns must not keep the process from ending.
+            threading.Thread(
+                target=self._run, args=(conversation, name, call), daemon=True,
+                name=f"rollout {conversation.task.name}",
+            ).start()  # fmt: skip
+
+    def _run(self, conversation: _Conversation, name: str, call: Callable[[], Any]) -> None:
+        try:
+            self._returned.put(_Returned(conversation, name, call()))
+        except BaseException as error:  # raised again, or counted, in the loop's own thread
+            self._returned.put(_Returned(conversation, name, error=error))
+
+    def _take_returned(self, timeout_s: float) -> list[Trajectory]:
+        ended: list[Trajectory] = []
+        while True:
+            try:
+                returned = self._returned.get(timeout=timeout_s) if timeout_s else (
+                    self._returned.get_nowait()
+                )  # fmt: skip
+            except Empty:
+                return ended
+            timeout_s = 0.0
+            conversation = returned.conversation
+            if self._open.get(conversation.task.name) is not conversation:
+                continue  # it was overdue
+            conversation.call_started = None
+            if isinstance(returned.error, (InfrastructureFault, DataError)):
+                logger.warning("%s: %s: %s", conversation.task.name, returned.call, returned.error)
+                conversation.note = str(returned.error)
+                if returned.call == "finish":
+                    conversation.end = "infrastructure"
+                    ended.append(self._close(conversation))
+                else:
+                    self._end(conversation, "infrastructure")
+            elif returned.error is not None:
+                raise returned.error
+            elif returned.call == "start":
+                conversation.environment, opening = returned.result
+                self._open_conversation(conversation, opening)
+            elif returned.call == "step":
+                self._take_observation(conversation, *returned.result)
+            else:
+                ended.append(self._close(conversation, returned.result))
+
+    def _end_overdue(self) -> list[Trajectory]:
+        now, ended = time.monotonic(), []
+        for conversation in list(self._open.values()):
+            called = conversation.call_started
+            if called is not None and now - called > self._parameters.step_timeout_s:
+                conversation.end = "infrastructure"
+                conversation.note = (
+                    f"a call into the environment took more than "
+                    f"{self._parameters.step_timeout_s:g} s and was left behind"
+                )
+                logger.warning("%s: %s", conversation.task.name, conversation.note)
+                ended.append(self._close(conversation))
+            elif conversation.generating or (conversation.queued and conversation.end is None):
+                if now - conversation.started > self._parameters.conversation_timeout_s:
+                    self._calls = deque(c for c in self._calls if c[0] is not conversation)
+                    self._end(conversation, "time")
+        return ended
+
+    # Turns
+
+    def _open_conversation(self, conversation: _Conversation, opening: Sequence[Message]) -> None:
+        conversation.messages = list(opening)
+        prompt: list[int] = []
+        if self._renderer is not None:
+            prompt = self._renderer.prompt(opening, conversation.task.tools)
+        self._ask(conversation, prompt)
+
+    def _ask(self, conversation: _Conversation, tokens: Sequence[int]) -> None:
+        """Have the next turn, if the budgets allow for one."""
+        conversation.tokens += len(tokens)
+        room = self._parameters.max_tokens - conversation.tokens
+        if conversation.turns >= self._parameters.max_turns:
+            self._end(conversation, "turns")
+        elif room <= 0:
+            self._end(conversation, "tokens")
+        elif time.monotonic() - conversation.started > self._parameters.conversation_timeout_s:
+            self._end(conversation, "time")
+        else:
+            task = conversation.task
+            conversation.generating = True
+            self._generator.submit(Turn(
+                task.name, tokens, min(self._max_new_tokens, room), task.temperature, task.seed,
+                messages=tuple(conversation.messages), tools=task.tools,
+            ))  # fmt: skip
+
+    def _take_answer(self, conversation: _Conversation, completion: Completion) -> None:
+        conversation.generating = False
+        conversation.read += completion.read_tokens
+        conversation.generated += completion.length
+        conversation.tokens += completion.length
+        if self._renderer is None:
+            # The server counts the whole conversation; nothing else does.
+            conversation.tokens = completion.read_tokens + completion.length
+        if completion.ending == "failed":
+            conversation.note = completion.error
+            self._end(conversation, "generator")
+            return
+        if completion.ending == "context" and not completion.tokens:
+            self._end(conversation, "tokens")
+            return
+        conversation.turns += 1
+        if completion.message is not None:
+            message = dict(completion.message)
+        else:
+            assert self._renderer is not None, "tokens without a renderer"
+            message = self._renderer.answer(completion.tokens)
+        conversation.malformed += bool(message.get("malformed"))
+        conversation.messages.append(message)
+        environment, cut_off = conversation.environment, completion.ending != "stop"
+        assert environment is not None
+        self._call(conversation, "step", lambda: (*environment.step(message), cut_off))
+
+    def _take_observation(
+        self, conversation: _Conversation, observation: Message | None, done: bool, cut_off: bool
+    ) -> None:
+        tokens: list[int] = []
+        if observation is not None:
+            observation = _addressed(observation)
+            if self._renderer is not None:
+                observation, tokens = self._shown(self._renderer, observation)
+                if cut_off:  # what the agent sees next stands after an ended turn
+                    tokens = [self._renderer.stop_token_ids[0], *tokens]
+            conversation.messages.append(observation)
+        if done or observation is None:
+            self._end(conversation, "done")
+        else:
+            self._ask(conversation, tokens)
+
+    def _shown(self, renderer: Renderer, observation: Message) -> tuple[Message, list[int]]:
+        """Return an observation that fits its budget, and its tokens."""
+        limit = self._parameters.observation_tokens
+        text = str(observation.get("content", ""))
+        # Nothing is tokenised that is hopelessly long: a token rarely has more than 16 characters.
+        shown = _cut(text, 16 * limit)
+        while True:
+            observation = {**observation, "content": shown}
+            try:
+                tokens = renderer.continuation([observation])
+            except DataError:
+                if shown == _UNSHOWABLE:
+                    raise
+                shown = _UNSHOWABLE
+                continue
+            if len(tokens) <= limit or len(shown) <= len(_UNSHOWABLE):
+                return observation, tokens
+            shown = _cut(text, min(len(shown) - 1, len(shown) * limit * 9 // (10 * len(tokens))))
+
+    # Ends
+
+    def _end(self, conversation: _Conversation, end: End) -> None:
+        """No more turns: the generator forgets it, and the task's own end is called."""
+        conversation.end = end
+        conversation.generating = False
+        self._generator.drop(conversation.task.name)
+        environment, finish = conversation.environment, conversation.task.finish
+        if environment is None or finish is None:
+            self._call(conversation, "finish", dict)
+        else:
+            self._call(conversation, "finish", lambda: finish(environment))
+
+    def _close(
+        self, conversation: _Conversation, outcome: Mapping[str, Any] | None = None
+    ) -> Trajectory:
+        name = conversation.task.name
+        self._generator.drop(name)
+        del self._open[name]
+        assert conversation.end is not None
+        return Trajectory(
+            name,
+            tuple(conversation.messages),
+            conversation.end,
+            turns=conversation.turns,
+            malformed=conversation.malformed,
+            tokens=conversation.tokens,
+            generated_tokens=conversation.generated,
+            read_tokens=conversation.read,
+            seconds=time.monotonic() - conversation.started,
+            outcome=outcome or {},
+            note=conversation.note,
+        )
+
+
+def _addressed(observation: Message) -> Message:
+    """Return an observation that no tool gave, of a call that could not be read, as the user's."""
+    if observation.get("role") == "tool" and not observation.get("name"):
+        return {"role": "user", "content": observation.get("content", "")}
+    return dict(observation)
+
+
+def _cut(text: str, max_chars: int) -> str:
+    """Cut the middle out of a text; its end says most, so it keeps three quarters."""
+    if len(text) <= max_chars:
+        return text
+    room = max(max_chars - len(_CUT), 4)
+    return text[: room // 4] + _CUT + text[len(text) - (room - room // 4) :]

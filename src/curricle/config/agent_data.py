@@ -1,0 +1,52 @@
+"""Parameters of what agents learn from: demonstrations of tasks and of questions."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from curricle.config.agents import ExpertParameters, QuestionParameters, SessionParameters
+from curricle.config.base import Parameters
+
+
+class DemonstrationParameters(Parameters):
+    """Executed trajectories for one stage of agent SFT.
+
+    Attributes:
+        session: What tools show; the same in every stage and in evaluation.
+        expert: How the scripted expert fixes bugs.
+        run_wall_s: Seconds that a run of tests may take.
+        max_tasks: Bug tasks that are demonstrated, balanced over operators.
+        operator_share: One operator's largest share of them.
+        repeats: Trajectories of each task, each with detours of its own.
+        seed: Draws tasks and detours.
+    """
+
+    session: SessionParameters = SessionParameters()
+    expert: ExpertParameters = ExpertParameters()
+    run_wall_s: float = Field(default=20.0, gt=0)
+    max_tasks: int = Field(default=200, ge=1)
+    operator_share: float = Field(default=0.2, gt=0, le=1)
+    repeats: int = Field(default=1, ge=1)
+    seed: int = 0
+
+
+class ToolLessonParameters(Parameters):
+    """Questions that tools answer, for the first stage of a coding agent.
+
+    Attributes:
+        session: What tools show; the same in every stage and in evaluation.
+        questions: How many of each kind and project, and of which functions.
+        run_wall_s: Seconds that a run of tests may take.
+        mutants: Slips for the questions about odd lines, drawn from each project.
+        max_questions: At most so many, balanced over kinds.
+        kind_share: One kind's largest share.
+        seed: Draws questions and wording.
+    """
+
+    session: SessionParameters = SessionParameters()
+    questions: QuestionParameters = QuestionParameters()
+    run_wall_s: float = Field(default=20.0, gt=0)
+    mutants: int = Field(default=100, ge=0)
+    max_questions: int = Field(default=400, ge=1)
+    kind_share: float = Field(default=0.5, gt=0, le=1)
+    seed: int = 0

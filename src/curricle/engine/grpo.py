@@ -1,0 +1,198 @@
+"""The GRPO job: a checkpoint, tasks and an environment in; a checkpoint and its rounds out.
+
+The job knows of no language and no bug. What a task is, and what it is worth to have done it, is
+the environment's to say; here tries are made, recorded, compared and learnt from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedModel
+
+from curricle.agents.hosting import HostedEnvironments
+from curricle.config.agent_training import GrpoParameters
+from curricle.engine.adapters import adapter_arguments, save_trained
+from curricle.engine.generation.batching import BatchedGenerator
+from curricle.engine.generation.llama import LlamaDecoder
+from curricle.engine.grpo_journal import RoundJournal
+from curricle.engine.grpo_rollouts import Rollouts
+from curricle.engine.grpo_rounds import Round, Task, draw_round, require_tasks
+from curricle.engine.grpo_trainer import GroupTrainer, grpo_arguments
+from curricle.engine.models import load_model, load_tokenizer
+from curricle.engine.post_training import write_curve
+from curricle.engine.renderers import Renderer, attach_agent_template, renderer_for
+from curricle.engine.trainers import train
+from curricle.launch.job import Job, JobResult
+from curricle.pipelines.sft.rows import read_rows
+
+logger = logging.getLogger(__name__)
+
+REWARDS_NAME = "rewards.jsonl"
+"""Beside the checkpoint: what each round tried and what it was worth."""
+
+
+def grpo_job(job: Job) -> JobResult:
+    """Train on the rewards of tries; resumed rounds are replayed from the journal."""
+    parameters = GrpoParameters(**job.parameters)
+    tokenizer = load_tokenizer(job.inputs["start"])
+    renderer = renderer_for(tokenizer, parameters.renderer, job.step)
+    if parameters.renderer in ("plain", "json"):
+        attach_agent_template(tokenizer, parameters.renderer)
+    tasks = [row for _, row in read_rows(job.inputs["data"] / "train.jsonl")]
+    require_tasks(tasks, job.step)
+    journal = RoundJournal(job.resume)
+    with environments(job, parameters) as hosted:
+        rounds = Rounds(parameters, tasks, renderer, hosted, journal)
+
+        def make_trainer(micro_batch: int) -> GroupTrainer:
+            model = load_model(job.inputs["start"])
+            return GroupTrainer(
+                parameters, rounds,
+                model=model,
+                args=grpo_arguments(parameters, job, micro_batch),
+                train_dataset=Dataset.from_dict({"prompt": [""] * parameters.groups}),
+                processing_class=tokenizer,
+                start=lambda: load_model(job.inputs["start"]),
+                **adapter_arguments(model, parameters.adapter, job.step),
+            )  # fmt: skip
+
+        trainer, curve, measured = train(job, parameters, make_trainer)
+    trained = save_trained(trainer, tokenizer, job)
+    write_curve(job.output, curve)
+    write_rewards(job.output, journal.rounds)
+    return JobResult(
+        effective={**trained, **count_rounds(journal.rounds), "tasks": len(tasks)},
+        measured={**measured, "rollout_s": round(rounds.seconds, 2)},
+    )
+
+
+def environments(job: Job, parameters: GrpoParameters) -> HostedEnvironments:
+    """Return where the tries take place."""
+    source = parameters.environment
+    cores = job.threads or len(os.sched_getaffinity(0))
+    return HostedEnvironments(
+        source.function, source.settings, job.inputs,
+        workers=min(source.workers or cores, parameters.concurrency),
+        timeout_s=source.step_timeout_s,
+    )  # fmt: skip
+
+
+class Rounds:
+    """Gives a trainer its rounds: from the journal, or rolled out and then recorded.
+
+    Attributes:
+        seconds: what rolling out took in this process.
+    """
+
+    def __init__(
+        self,
+        parameters: GrpoParameters,
+        tasks: list[Task],
+        renderer: Renderer,
+        hosted: HostedEnvironments,
+        journal: RoundJournal,
+    ) -> None:
+        self._parameters = parameters
+        self._tasks = tasks
+        self._renderer = renderer
+        self._hosted = hosted
+        self._journal = journal
+        self.seconds = 0.0
+
+    def __call__(self, trainer: GroupTrainer, number: int) -> Round:
+        """Return a round, tried with the trainer's weights as they are."""
+        recorded = self._journal.find(number)
+        if recorded is not None:
+            return recorded
+        started = time.monotonic()
+        drawn = self._journal.rounds[-1].drawn if number else 0
+        with generator(trainer, self._parameters, self._renderer) as drawing:
+            roll_out = Rollouts(
+                drawing, self._renderer, self._hosted, self._parameters, trainer.stop
+            )
+            done = draw_round(number, drawn, self._tasks, self._parameters, roll_out)
+        self._journal.record(done)
+        self.seconds += time.monotonic() - started
+        return done
+
+
+@contextlib.contextmanager
+def generator(
+    trainer: GroupTrainer, parameters: GrpoParameters, renderer: Renderer
+) -> Iterator[BatchedGenerator]:
+    """Generate with the trainer's present weights, an adapter included."""
+    with torch.no_grad(), merged(trainer.accelerator.unwrap_model(trainer.model)) as model:
+        decoder = LlamaDecoder(model)
+    made = BatchedGenerator(
+        decoder, renderer.stop_token_ids,
+        batch_size=parameters.concurrency,
+        cache_tokens=parameters.concurrency * (parameters.max_length + 128),
+    )  # fmt: skip
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextlib.contextmanager
+def merged(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
+    """Within the block a model's weights are those with its adapter; afterwards the very same.
+
+    Merging and unmerging by PEFT would leave every weight a rounding error away from where it was.
+    """
+    if not isinstance(model, PeftModel):
+        yield model
+        return
+    adapted = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    before = [layer.get_base_layer().weight.data for layer in adapted]
+    try:
+        for layer, weight in zip(adapted, before, strict=True):
+            (name,) = layer.active_adapters
+            layer.get_base_layer().weight.data = weight + layer.get_delta_weight(name)
+        yield model.get_base_model()
+    finally:
+        for layer, weight in zip(adapted, before, strict=True):
+            layer.get_base_layer().weight.data = weight
+
+
+def count_rounds(rounds: list[Round]) -> dict[str, Any]:
+    """Return what became of all tries."""
+    groups = [group for done in rounds for group in [*done.groups, *done.replaced]]
+    attempts = [attempt for group in groups for attempt in group.attempts]
+    return {
+        "rounds": len(rounds),
+        "tries": len(attempts),
+        "tries_masked": sum(attempt.reward is None for attempt in attempts),
+        "tries_overlong": sum(attempt.overlong for attempt in attempts),
+        "groups": len(groups),
+        "groups_differing": sum(group.differs for group in groups),
+        "groups_masked": sum(not group.rewards for group in groups),
+        "groups_replaced": sum(len(done.replaced) for done in rounds),
+    }
+
+
+def write_rewards(folder: Path, rounds: list[Round]) -> None:
+    """Write a line per group: round, task, rewards, how each try ended."""
+    with (folder / REWARDS_NAME).open("w") as lines:
+        for done in rounds:
+            for group in [*done.groups, *done.replaced]:
+                row = {
+                    "round": done.number,
+                    "task": group.task,
+                    "rewards": [attempt.reward for attempt in group.attempts],
+                    "endings": [attempt.ending for attempt in group.attempts],
+                    "notes": sorted({a.note for a in group.attempts if a.note}),
+                }
+                lines.write(json.dumps(row) + "\n")

@@ -1,0 +1,1 @@
+"""What the stages of every coding agent share: demonstrations, rollouts, pairs, measurement."""

@@ -1,0 +1,198 @@
+"""Builds the training data of agent SFT: trajectories that a scripted expert really executed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from curricle.agents.questions import Question, library_questions, task_questions
+from curricle.agents.trajectories import Dropped, Trajectory, balanced, trajectory_statistics
+from curricle.agents.works import ANSWER, FIX, OPEN
+from curricle.checkpoints.hashing import hash_value
+from curricle.checkpoints.store import Stored
+from curricle.config.agent_data import DemonstrationParameters, ToolLessonParameters
+from curricle.config.base import RunSettings
+from curricle.config.execution import ExecutorParameters
+from curricle.errors import DataError
+from curricle.execution.journal import Outcome, Status
+from curricle.execution.task_worker import backend_of
+from curricle.languages.engines import Quota, builtin_proposals, select
+from curricle.pipelines.tasks.files import PROJECTS, read_projects, read_tasks, write_rows
+from curricle.pipelines.tasks.steps import Executions, Places
+
+logger = logging.getLogger(__name__)
+
+_REVISION = 1
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is demonstrated in one language: its projects, and its bug tasks."""
+
+    language: str
+    projects: Stored
+    tasks: Stored
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The listed projects as the executor's items name them."""
+        rows = json.loads((self.projects.path / PROJECTS).read_text())
+        return {row["name"]: row for row in rows}
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Where experts work: the executor's settings, the run's folders, the model's tokenizer."""
+
+    run: RunSettings
+    executor: ExecutorParameters
+    tokenizer: Path
+
+    def play(
+        self, language: str, work: str, items: Mapping[str, dict[str, Any]], label: str
+    ) -> Iterator[Trajectory | Dropped]:
+        """What each item gave, in the order of the items."""
+        places = Places.of(self.run, language, journal="demonstrations")
+        with Executions(
+            self.executor, places, language, opening=OPEN, tokenizer=str(self.tokenizer)
+        ) as executions:
+            outcomes = dict(executions.results(work, items, label))
+        for key in items:
+            yield _played(key, outcomes[key])
+
+
+def demonstrate_tasks(
+    folder: Path,
+    materials: Sequence[Material],
+    split: str,
+    parameters: DemonstrationParameters,
+    studio: Studio,
+) -> dict[str, Any]:
+    """Write `train.jsonl`: trajectories of bug tasks, short ones first.
+
+    Args:
+        folder: Where it goes; it exists.
+        materials: By language.
+        split: Which side of the tasks.
+        parameters: How many, and how the expert works.
+        studio: Where it works.
+
+    Returns:
+        Counts by operator, detour, project and reason of dropping; lengths in tokens.
+
+    Raises:
+        DataError: No task gave a trajectory.
+    """
+    played: list[Trajectory | Dropped] = []
+    for material in materials:
+        tasks = balanced(
+            read_tasks(material.tasks, split),
+            lambda task: task.mutant.mutant.operator,
+            lambda task: task.id,
+            seed=parameters.seed, limit=parameters.max_tasks,
+            max_share=parameters.operator_share,
+        )  # fmt: skip
+        rows = material.rows()
+        common = {
+            "folder": str(material.projects.path), "run_wall_s": parameters.run_wall_s,
+            "session": parameters.session.model_dump(mode="json"),
+            "expert": parameters.expert.model_dump(mode="json"),
+        }  # fmt: skip
+        items = {}
+        for repeat in range(parameters.repeats):
+            for task in tasks:
+                item = {
+                    **common, "project": rows[task.mutant.project], "task": task.to_json(),
+                    "seed": parameters.seed + repeat,
+                }  # fmt: skip
+                items[_key("fix", item)] = item
+        played += studio.play(material.language, FIX, items, "demonstrations")
+    return _write(folder, played, parameters.seed)
+
+
+def demonstrate_answers(
+    folder: Path, materials: Sequence[Material], parameters: ToolLessonParameters, studio: Studio
+) -> dict[str, Any]:
+    """Write `train.jsonl`: answered questions about the projects of the `tui` split.
+
+    Raises:
+        DataError: No question was answered.
+    """
+    played: list[Trajectory | Dropped] = []
+    for material in materials:
+        backend = backend_of(material.language)
+        tasks = read_tasks(material.tasks, "tui")
+        asked: list[Question] = []
+        for name, listed in sorted(read_projects(material.projects).items()):
+            if listed.split != "tui":
+                continue
+            quota = Quota(
+                limit=parameters.mutants, per_function=1,
+                per_operator=max(1, parameters.mutants // 5), per_function_operator=1,
+                max_function_lines=parameters.questions.max_function_lines, seed=parameters.seed,
+            )  # fmt: skip
+            slips = select(
+                listed.project, backend.operators,
+                builtin_proposals(listed.project, backend.operators), quota,
+            ).mutants  # fmt: skip
+            asked += library_questions(
+                listed.project, backend, slips, seed=parameters.seed,
+                parameters=parameters.questions,
+            )  # fmt: skip
+            asked += task_questions(
+                listed.project, backend, [t for t in tasks if t.mutant.project == name],
+                seed=parameters.seed, parameters=parameters.questions,
+            )  # fmt: skip
+        chosen = balanced(
+            asked, lambda question: str(question.kind), lambda question: question.id,
+            seed=parameters.seed, limit=parameters.max_questions,
+            max_share=parameters.kind_share,
+        )  # fmt: skip
+        rows = material.rows()
+        items = {}
+        for question in chosen:
+            item = {
+                "folder": str(material.projects.path), "project": rows[question.project],
+                "question": {**asdict(question), "kind": str(question.kind),
+                             "start": dict(question.start)},
+                "seed": parameters.seed, "run_wall_s": parameters.run_wall_s,
+                "session": parameters.session.model_dump(mode="json"),
+                "questions": parameters.questions.model_dump(mode="json"),
+            }  # fmt: skip
+            items[_key("answer", item)] = item
+        played += studio.play(material.language, ANSWER, items, "answers")
+    return _write(folder, played, parameters.seed)
+
+
+def _key(work: str, item: Mapping[str, Any]) -> str:
+    """What decides an item's result: not where the project lies, its digest stands in its row."""
+    return hash_value([work, _REVISION, {k: v for k, v in item.items() if k != "folder"}])
+
+
+def _played(key: str, outcome: Outcome) -> Trajectory | Dropped:
+    if outcome.status is not Status.DONE:
+        return Dropped(key, "", "infrastructure")
+    assert outcome.value is not None, "a finished item has a value"
+    if "trajectory" in outcome.value:
+        return Trajectory.from_json(outcome.value["trajectory"])
+    return Dropped(key, outcome.value["operator"], outcome.value["dropped"])
+
+
+def _write(folder: Path, played: Sequence[Trajectory | Dropped], seed: int) -> dict[str, Any]:
+    made = [one for one in played if isinstance(one, Trajectory)]
+    report = trajectory_statistics(played)
+    if not made:
+        raise DataError(
+            f"no trajectory was made: {report['dropped_by_reason']}. Look at the tasks, or raise "
+            "max_tokens."
+        )
+    random.Random(seed).shuffle(made)
+    write_rows(folder / "train.jsonl", (trajectory.to_json() for trajectory in made))
+    logger.info("demonstrations: %d made of %d tokens; %d dropped: %s", len(made),
+                report["tokens"]["total"], report["dropped"],
+                report["dropped_by_reason"])  # fmt: skip
+    return report

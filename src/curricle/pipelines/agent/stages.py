@@ -1,0 +1,62 @@
+"""The stages of coding agents, as data: the same kinds for every language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from curricle.config.training import LoraParameters
+from curricle.pipelines.agent.nodes import (
+    demonstration_inputs,
+    demonstrations_node,
+    material_inputs,
+    promote,
+    tool_lessons_node,
+)
+from curricle.pipelines.foundation.pipeline import HELDOUT
+from curricle.stages.spec import Prepare, StageSpec
+
+METRICS = ("language", "agent")
+"""What every candidate is measured by: what it forgets, and what it can do."""
+
+
+def tool_lessons_stage(name: str, parent: str, languages: Sequence[str]) -> StageSpec:
+    """SFT on questions that tools answer."""
+    return _sft_stage(name, parent, languages, Prepare(
+        tool_lessons_node(name), demonstration_inputs(languages)
+    ))  # fmt: skip
+
+
+def agent_sft_stage(name: str, parent: str, languages: Sequence[str], split: str) -> StageSpec:
+    """SFT on demonstrated repairs of a split's bugs."""
+    return _sft_stage(name, parent, languages, Prepare(
+        demonstrations_node(name, split), demonstration_inputs(languages)
+    ))  # fmt: skip
+
+
+def final_stage(name: str, parent: str, languages: Sequence[str]) -> StageSpec:
+    """Train nothing: measure the last candidate once more, against the curriculum's own policy."""
+    return StageSpec(
+        name=name,
+        job=None,
+        parameters=None,
+        metrics=METRICS,
+        prepare=Prepare(promote, {"parent": f"{parent}_checkpoint"}, output="candidate"),
+        parent=parent,
+        heldout=HELDOUT,
+        root="foundation",
+        measured_on=material_inputs(languages),
+    )
+
+
+def _sft_stage(name: str, parent: str, languages: Sequence[str], prepare: Prepare) -> StageSpec:
+    return StageSpec(
+        name=name,
+        job="lora",
+        parameters=LoraParameters,
+        metrics=(*METRICS, "merge"),
+        prepare=prepare,
+        parent=parent,
+        heldout=HELDOUT,
+        root="foundation",
+        measured_on=material_inputs(languages),
+    )
