@@ -1,5 +1,6 @@
 """All that a language plugin imports: the contract, its data classes, the mutation engine."""
 
+from curricle.errors import DataError
 from curricle.languages.backend import (
     Canaries,
     Comparison,
@@ -37,6 +38,7 @@ __all__ = [
     "Command",
     "Comparison",
     "Curriculum",
+    "DataError",
     "Edit",
     "Evaluation",
     "Finding",

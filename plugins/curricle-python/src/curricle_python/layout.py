@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from curricle.errors import DataError
-from curricle.languages import Layout, Project
+from curricle.languages import DataError, Layout, Project
 
 _TEST_FOLDERS = frozenset({"test", "tests", "testing"})
 _OTHER_FOLDERS = frozenset(

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from curricle.errors import DataError
 from curricle.languages import (
     Command,
+    DataError,
     Evaluation,
     Limit,
     Output,

@@ -15,7 +15,8 @@ import sys
 INSIDE = os.path.dirname(os.path.abspath(__file__))
 ARGUMENTS = (
     "-p", "no:cacheprovider", "-p", "no:doctest", "-p", "no:junitxml", "-p", "no:pastebin",
-    "-p", "no:stepwise", "-p", "no:faulthandler", "-q", "--no-header",
+    "-p", "no:stepwise", "-p", "no:faulthandler", "-p", "no:unraisableexception",
+    "-p", "no:threadexception", "-q", "--no-header", "--tb=native", "--capture=sys",
     "--continue-on-collection-errors", "--rootdir=/work", "--confcutdir=/work",
     "-o", "addopts=", "-c", f"{INSIDE}/pytest.ini",
 )  # fmt: skip
@@ -38,12 +39,13 @@ def load():
     return pytest, reporter, tracing
 
 
-def run(request, loaded) -> int:
+def run(request, loaded, session=None) -> int:
     """Run the request's tests in this process, in which nothing of the project is loaded yet.
 
     Args:
         request: What to run, as `curricle_python.running` writes it.
         loaded: What `load` gave.
+        session: A session of `sessions.start`, for a project without `conftest.py`.
 
     Returns:
         pytest's exit status.
@@ -62,7 +64,10 @@ def run(request, loaded) -> int:
             tracer = tracing.Tracer(request["trace"])
             plugins.append(tracer)
             tracer.start()
-        status = int(pytest.main([*ARGUMENTS, *more, *request["files"]], plugins=plugins))
+        if session is None:
+            status = int(pytest.main([*ARGUMENTS, *more, *request["files"]], plugins=plugins))
+        else:
+            status = session.finish(request["files"], plugins)
     for file in request.get("forget", ()):
         compiled = importlib.util.cache_from_source(os.path.abspath(file))
         if os.path.exists(compiled):

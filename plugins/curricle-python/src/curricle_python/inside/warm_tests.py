@@ -7,13 +7,18 @@ import sys
 
 import run_tests
 
-_LOADED = run_tests.load()
+LOADED = run_tests.load()
 
 
 def main(_argv: list[str]) -> int:
     """Serve one request in a fork of this process."""
-    # The project may have modules of the same names.
-    for module in ("run_tests", "warm_tests"):
-        sys.modules.pop(module, None)
-    run_tests.end(run_tests.run(json.loads(sys.stdin.read()), _LOADED))
+    serve(None)
     return 1  # never reached
+
+
+def serve(session) -> None:
+    """Run one request, in a session that was started or in a new one, and end."""
+    # The project may have modules of the same names.
+    for module in ("run_tests", "sessions", "warm_tests", "warm_session"):
+        sys.modules.pop(module, None)
+    run_tests.end(run_tests.run(json.loads(sys.stdin.read()), LOADED, session))
