@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from curricle.execution.baselines import (
     Baselines,
@@ -23,6 +24,7 @@ from curricle.execution.evaluate import evaluate
 from curricle.execution.layers import (
     Layer,
     Rejection,
+    allowed_files,
     candidate_changes,
     check_policy,
     check_run,
@@ -176,15 +178,23 @@ class _Grading:
     def project(self) -> Project:
         return self.prepared.project
 
-    def changes(self) -> dict[str, str | None]:
+    @cached_property
+    def allowed(self) -> frozenset[str]:
+        # Patterns over a whole tree take longer than all else that happens outside the sandbox.
+        key = ["allowed", self.prepared.digest]
+        files = self.baselines.get(key, lambda: sorted(allowed_files(self.backend, self.project)))
+        return frozenset(files)
+
+    @cached_property
+    def changes(self) -> Mapping[str, str | None]:
         broken = self.task.broken(self.project)
-        return candidate_changes(self.backend, self.project, broken, self.patch)
+        return candidate_changes(self.backend, self.project, broken, self.patch, self.allowed)
 
     def policy(self) -> _Verdict:
-        return _Verdict(check_policy(self.backend, self.project, self.patch))
+        return _Verdict(check_policy(self.patch, self.allowed))
 
     def text(self) -> _Verdict:
-        return _Verdict(check_text(self.backend, self.project, self.changes()))
+        return _Verdict(check_text(self.backend, self.project, self.changes))
 
     def known_bad(self) -> _Verdict:
         return _Verdict(fault=known_bad(self.task, *self._where()))
@@ -201,7 +211,7 @@ class _Grading:
         replayed = self.sandbox.run(
             command,
             self.prepared,
-            self.changes(),
+            self.changes,
             self.limits,
             binds=self.backend.binds(),
             warm=self.backend.warm,
@@ -217,7 +227,7 @@ class _Grading:
 
     def _run(self, seed: int, passing: Sequence[str]) -> _Verdict:
         canaries = self.backend.canaries(self.project, seed)
-        changes: dict[str, str | None] = {**self.changes(), **canaries.changes}
+        changes: dict[str, str | None] = {**self.changes, **canaries.changes}
         tests = [*self.task.failing, *self.task.heldout, *passing]
         expected = {*self.task.failing, *passing}
         comparing = self._comparing(seed)
@@ -244,7 +254,7 @@ class _Grading:
 
     def _comparing(self, seed: int) -> Canaries | None:
         """Tests of the backend's own that compare with the original in the test process."""
-        text = self.changes()[self.task.mutant.file]
+        text = self.changes[self.task.mutant.file]
         assert text is not None, "a mutant changes its file and deletes none"
         return self.backend.differential(self.prepared, self.task, text, seed)
 
@@ -254,7 +264,7 @@ class _Grading:
         if not reaching:
             return self.task.passing
         reached: set[str] = set()
-        for file, text in self.changes().items():
+        for file, text in self.changes.items():
             assert text is not None, "patches delete nothing"
             functions = self.backend.changed_functions(self.project.read(file), text)
             if functions is None:

@@ -53,13 +53,12 @@ class Rejection:
     reason: str
 
 
-def check_policy(backend: LanguageBackend, project: Project, patch: Patch) -> list[Rejection]:
+def check_policy(patch: Patch, allowed: Collection[str]) -> list[Rejection]:
     """Only existing source files may change, and only to text of a bounded size.
 
     Links need no rule of their own: a patch is text for a path, and a path that is a link in the
     pristine tree is no source file.
     """
-    allowed = allowed_files(backend, project)
     reasons = []
     for file, text in patch.changes.items():
         if not is_relative_inside(file):
@@ -85,10 +84,13 @@ def allowed_files(backend: LanguageBackend, project: Project) -> frozenset[str]:
 
 
 def candidate_changes(
-    backend: LanguageBackend, project: Project, broken: Changes, patch: Patch
+    backend: LanguageBackend,
+    project: Project,
+    broken: Changes,
+    patch: Patch,
+    allowed: Collection[str],
 ) -> dict[str, str | None]:
     """The broken tree with a patch over it, protected items put back; only allowed files change."""
-    allowed = allowed_files(backend, project)
     changes = dict(broken)
     for file, text in patch.changes.items():
         if file in allowed and text is not None:

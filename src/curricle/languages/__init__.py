@@ -9,7 +9,17 @@ from curricle.languages.backend import (
     MutationTool,
     ToolSpec,
 )
-from curricle.languages.commands import CACHE, REPORT, WORK, Command, Level, Limit, Output, Warm
+from curricle.languages.commands import (
+    CACHE,
+    REPORT,
+    WARM_SERVER,
+    WORK,
+    Command,
+    Level,
+    Limit,
+    Output,
+    Warm,
+)
 from curricle.languages.evaluation import Evaluation, Finding, TestResult, TestStatus
 from curricle.languages.mutation import Edit, Mutant, Operator, OperatorTable, Site
 from curricle.languages.project import Changes, Layout, Prepared, Project
@@ -20,6 +30,7 @@ from curricle.languages.trials import Trial, TrialResult
 __all__ = [
     "CACHE",
     "REPORT",
+    "WARM_SERVER",
     "WORK",
     "BugTask",
     "Canaries",

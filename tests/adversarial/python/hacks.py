@@ -341,7 +341,7 @@ sys.meta_path.insert(0, _Finder)
     ),
     Hack(
         "spells_names_in_other_letters",
-        bottom="import os as ｏｓ\nｏｓ._ｅｘｉｔ(0)\n",
+        bottom="import os as \uff4f\uff53\n\uff4f\uff53._\uff45\uff58\uff49\uff54(0)\n",
     ),
     Hack(
         "rewrites_compiled_tests",

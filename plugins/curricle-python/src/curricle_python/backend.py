@@ -20,7 +20,7 @@ from curricle.languages import (
 )
 from curricle.languages.python_operators import PYTHON_OPERATORS
 from curricle_python import running, trials
-from curricle_python.canaries import make_canaries
+from curricle_python.canaries import first_test_folder, make_canaries
 from curricle_python.comparing import PythonComparison
 from curricle_python.freezing import changed_functions, freeze
 from curricle_python.layout import find_layout
@@ -43,6 +43,7 @@ class PythonBackend(LanguageBackend):
     name = "python"
     toolchain = TOOLCHAIN
     operators = PYTHON_OPERATORS
+    warm = running.WARM
     comparison = PythonComparison()
     mutation_tools = (Mutmut(),)
     metrics = {  # noqa: RUF012 (declared as a ClassVar by the contract)
@@ -104,9 +105,7 @@ class PythonBackend(LanguageBackend):
 
     def canaries(self, project: Project, seed: int) -> Canaries:
         """Beside the project's first test file, so that they run under its fixtures."""
-        files = project.files(project.tests)
-        folder = files[0].rpartition("/")[0] if files else ""
-        return make_canaries(folder, seed)
+        return make_canaries(first_test_folder(project.root, project.tests), seed)
 
     def trace(self, prepared: Prepared) -> Sequence[Command]:
         """Every test once, under a trace function."""

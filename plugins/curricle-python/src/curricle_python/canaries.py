@@ -7,11 +7,25 @@ values they compare are known before the run.
 from __future__ import annotations
 
 import random
+from functools import lru_cache
+from pathlib import Path
 
 from curricle.languages import Canaries, TestStatus
 
 _FILES = 2
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@lru_cache(maxsize=64)
+def first_test_folder(root: Path, tests: tuple[str, ...]) -> str:
+    """The folder of the first test file of a pristine tree, relative to it; empty for the tree."""
+    found = sorted(
+        path.relative_to(root).as_posix()
+        for pattern in tests
+        for path in root.glob(pattern)
+        if path.is_file()
+    )
+    return found[0].rpartition("/")[0] if found else ""
 
 
 def make_canaries(folder: str, seed: int) -> Canaries:

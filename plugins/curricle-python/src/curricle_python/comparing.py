@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from curricle.languages import BugTask, Command, Comparison, Output, Prepared, Project
-from curricle_python.running import ENVIRONMENT, FLAGS, import_folders
+from curricle_python.running import ENVIRONMENT, FLAGS, WARM_COMPARE, import_folders
 from curricle_python.toolchain import INSIDE, PYTHON, SITE
 from curricle_python.tracing import recorded_calls
 
@@ -74,6 +74,7 @@ def _command(prepared: Prepared, task: BugTask, request: Mapping[str, Any]) -> C
         stdin=json.dumps(content),
         reports=(REPORT_NAME,),
         timeout_s=TIMEOUT_S,
+        warm=WARM_COMPARE if request["mode"] == "replay" else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Definition = _Function | ast.ClassDef
@@ -35,6 +36,7 @@ def changed_functions(pristine: str, candidate: str) -> list[str] | None:
     ]
 
 
+@lru_cache(maxsize=32)
 def _parts(text: str) -> tuple[str, list[tuple[str, str]]] | None:
     """A file without its functions' bodies, and those bodies by qualified name, in order."""
     try:
@@ -61,6 +63,7 @@ def _walk(node: ast.AST, prefix: str) -> Iterator[tuple[str, _Definition]]:
             yield from _walk(child, prefix)
 
 
+@lru_cache(maxsize=32)
 def _definitions(text: str) -> dict[str, str] | None:
     """Each definition's interface as text; of several with one name, the last counts."""
     try:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from curricle.languages import (
+    WARM_SERVER,
     WORK,
     Command,
     Evaluation,
@@ -17,6 +20,7 @@ from curricle.languages import (
     Project,
     TestResult,
     TestStatus,
+    Warm,
 )
 from curricle_python.toolchain import INSIDE, PYTHON, RUFF, SITE
 
@@ -27,6 +31,22 @@ ENVIRONMENT = {
     "PYTHONPYCACHEPREFIX": "/cache/bytecode",
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
 }
+WARM_TESTS = "pytest"
+WARM_SESSION = "session"
+WARM_COMPARE = "compare"
+WARM = tuple(
+    Warm(
+        name,
+        (PYTHON, *FLAGS, "-B", WARM_SERVER, f"{module}:main"),
+        {**ENVIRONMENT, "PYTHONPATH": f"{INSIDE}:{SITE}"},
+    )
+    for name, module in (
+        (WARM_TESTS, "warm_tests"),
+        (WARM_SESSION, "warm_session"),
+        (WARM_COMPARE, "warm_compare"),
+    )
+)
+"""Two servers for the tests, and one without pytest for the comparison."""
 _SYNTAX_ERRORS = ("SyntaxError", "IndentationError", "TabError")
 _RAN = (0, 1)
 """pytest, mypy and ruff alike: 0 when all is well, 1 when something was found."""
@@ -61,7 +81,13 @@ def test_command(project: Project, tests: Sequence[str] | None, *, trace: bool =
         env=ENVIRONMENT,
         stdin=json.dumps(request),
         reports=(REPORT_NAME, "trace.jsonl") if trace else (REPORT_NAME,),
+        warm=WARM_TESTS if trace or _has_conftest(project.root) else WARM_SESSION,
     )
+
+
+@cache
+def _has_conftest(root: Path) -> bool:
+    return any(root.rglob("conftest.py"))
 
 
 def warming_command(project: Project) -> Command:

@@ -11,6 +11,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import UnionType
 from typing import Any
 
@@ -106,6 +107,7 @@ def scan(pristine: str, candidate: str) -> list[str]:
     return sorted((found - known).keys())
 
 
+@lru_cache(maxsize=32)
 def _findings(text: str) -> Counter[str] | None:
     try:
         tree = ast.parse(text)

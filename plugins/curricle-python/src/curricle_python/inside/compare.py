@@ -15,9 +15,11 @@ import pickle
 import signal
 import sys
 
-INSIDE = os.path.dirname(__file__)
+INSIDE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, INSIDE)
 import encoding  # noqa: E402 (the interpreter does not look beside the script by itself)
+
+del sys.path[0]
 
 CALL_S = 0.25
 
@@ -33,12 +35,14 @@ def main() -> None:
     os.dup2(sys.stdin.fileno(), 0)
     draw = _replay
     if request["mode"] == "draw":
-        sys.path += request["site"]
+        sys.path += [INSIDE, *request["site"]]
         from drawing import draw
     # The project may have modules of the same names.
     for module in ("encoding", "drawing"):
         sys.modules.pop(module, None)
-    sys.path[:] = [*request["path"], *(p for p in sys.path if p and p != INSIDE)]
+    outside = (INSIDE, *request["path"], *request["site"])
+    sys.path[:] = [*request["path"], *(p for p in sys.path if p and p not in outside)]
+    sys.dont_write_bytecode = True
     with open("/report/compare.jsonl", "w") as report:
         records = draw(request, _load(request), outcome_twice)
         count = 0

@@ -37,8 +37,14 @@ class Reporter:
     def __init__(self, report: Report, wanted: list[str] | None) -> None:
         self._report = report
         self._wanted = None if wanted is None else frozenset(wanted)
+        self._names = {part.split("[", 1)[0] for test in wanted or () for part in test.split("::")}
         self._phases: dict[str, tuple[str, str, float]] = {}
         self._count = 0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self, name):
+        """Make nothing of a name that is in no wanted id; pytest's own way for the others."""
+        return None if self._wanted is None or name in self._names else []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config, items) -> None:
@@ -88,4 +94,5 @@ def _message(report) -> str:
         return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
     crash = getattr(report.longrepr, "reprcrash", None)
     head = "" if crash is None else f"{crash.message}\n{os.path.relpath(crash.path)}:{crash.lineno}"
-    return f"{head}\n\n{report.longrepr}"[:MESSAGE_CHARACTERS]
+    trace = str(report.longrepr).replace('"/work/', '"')
+    return f"{head}\n\n{trace}"[:MESSAGE_CHARACTERS]

@@ -12,27 +12,62 @@ import json
 import os
 import sys
 
+INSIDE = os.path.dirname(os.path.abspath(__file__))
 ARGUMENTS = (
     "-p", "no:cacheprovider", "-p", "no:junitxml", "-p", "no:pastebin",
-    "-p", "no:stepwise", "-p", "no:faulthandler", "-q", "--no-header",
+    "-p", "no:stepwise", "-p", "no:faulthandler", "-p", "no:unraisableexception",
+    "-p", "no:threadexception", "-q", "--no-header", "--tb=native", "--capture=sys",
     "--continue-on-collection-errors", "--rootdir=/work", "--confcutdir=/work",
-    "-o", "addopts=",
+    "-o", "addopts=", "-c", f"{INSIDE}/pytest.ini",
 )  # fmt: skip
 
 
-def main() -> int:
-    """Read the request, load what is trusted, then run: the exit status is pytest's."""
-    request = json.loads(sys.stdin.read())
-    sys.path[:] = [*request["site"], *(p for p in sys.path if p and p != os.path.dirname(__file__))]
+def load():
+    """Import what is trusted, and leave no trace of it on the path or among the modules.
+
+    Returns:
+        The modules `pytest`, `reporter` and `tracing`.
+    """
     import pytest
 
-    sys.path.insert(0, os.path.dirname(__file__))
+    sys.path.insert(0, INSIDE)
     import reporter
     import tracing
 
     # The project may have modules of the same names.
     del sys.path[0], sys.modules["reporter"], sys.modules["tracing"]
-    status = run(request, pytest, reporter, tracing)
+    return pytest, reporter, tracing
+
+
+def run(request, loaded, session=None) -> int:
+    """Run the request's tests in this process, in which nothing of the project is loaded yet.
+
+    Args:
+        request: What to run, as `curricle_python.running` writes it.
+        loaded: What `load` gave.
+        session: A session of `sessions.start`, for a project without `conftest.py`.
+
+    Returns:
+        pytest's exit status.
+    """
+    pytest, reporter, tracing = loaded
+    sys.stdin = open(os.devnull)
+    os.dup2(sys.stdin.fileno(), 0)
+    outside = (INSIDE, *request["path"], *request["site"])
+    sys.path[:] = [*request["path"], *request["site"], *(p for p in sys.path if p not in outside)]
+    # Whatever is written is thrown away with the run, except while a project is prepared.
+    sys.dont_write_bytecode = "forget" not in request
+    more = ["--collect-only" if request.get("collect_only") else "--no-summary"]
+    with reporter.Report("/report/pytest.jsonl") as report:
+        plugins = [reporter.Reporter(report, request["tests"])]
+        if request.get("trace"):
+            tracer = tracing.Tracer(request["trace"])
+            plugins.append(tracer)
+            tracer.start()
+        if session is None:
+            status = int(pytest.main([*ARGUMENTS, *more, *request["files"]], plugins=plugins))
+        else:
+            status = session.finish(request["files"], plugins)
     for file in request.get("forget", ()):
         compiled = importlib.util.cache_from_source(os.path.abspath(file))
         if os.path.exists(compiled):
@@ -40,25 +75,19 @@ def main() -> int:
     return status
 
 
-def run(request, pytest, reporter, tracing) -> int:
-    """Run the request's tests in this process, in which nothing of the project is loaded yet."""
-    sys.stdin = open(os.devnull)
-    os.dup2(sys.stdin.fileno(), 0)
-    sys.path[:0] = request["path"]
-    sys.dont_write_bytecode = False
-    more = ["--collect-only" if request.get("collect_only") else "--no-summary"]
-    arguments = [*ARGUMENTS, *more, "-c", os.path.join(os.path.dirname(__file__), "pytest.ini")]
-    with reporter.Report("/report/pytest.jsonl") as report:
-        plugins = [reporter.Reporter(report, request["tests"])]
-        if request.get("trace"):
-            tracer = tracing.Tracer(request["trace"])
-            plugins.append(tracer)
-            tracer.start()
-        return int(pytest.main([*arguments, *request["files"]], plugins=plugins))
+def end(status: int) -> None:
+    """End at once: nothing that a project registered for the end is called."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
+
+def main() -> None:
+    """Serve one request in a fresh interpreter."""
+    request = json.loads(sys.stdin.read())
+    sys.path[:] = [*request["site"], *(p for p in sys.path if p)]
+    end(run(request, load()))
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    main()

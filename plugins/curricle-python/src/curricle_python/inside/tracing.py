@@ -1,7 +1,7 @@
 """Records which functions each test enters, and what it calls them with.
 
-A trace function that asks for no lines sees every call. What runs while no single test does (imports, collection,
-fixtures that several tests share) counts as entered by every test.
+A trace function that asks for no lines sees every call. What runs while no single test does
+(imports, collection, fixtures that several tests share) counts as entered by every test.
 """
 
 from __future__ import annotations
