@@ -18,7 +18,7 @@ WORK = "/work/"
 # show that the swap hid no failure.
 FAILING_AGAIN = 24
 PASSING_AGAIN = 6
-TERMINAL = ("-q", "--no-header", "--no-summary")
+TERMINAL = ("-q", "--no-header", "--tb=native")
 
 
 def main() -> None:
