@@ -225,7 +225,7 @@ class _Script:
         last = session.record.calls[-1].tool if session.record.calls else ""
         if not (session.parameters.test_after_edit and last == "edit"):
             self._recorder.call("run_tests", "", mistake)
-        printed = session.messages[-1]["content"]
+        printed = session.messages[-1]["content"].split("\n")
         failures = session.last_evaluation
         for test, result in (failures.tests if failures else {}).items():
             if test in printed and result.message:
