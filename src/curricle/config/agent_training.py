@@ -116,29 +116,3 @@ class AgentPreferenceParameters(DpoParameters):
     beta: float = Field(default=1.0, gt=0)
     renderer: RendererName | None = None
     adapter: AdapterShape | None = None
-
-
-class PairParameters(Parameters):
-    """Bounds of preference pairs.
-
-    Attributes:
-        succeeded: reward from which a conversation may be chosen.
-        failed: reward up to which one may be rejected.
-        per_task: pairs of one task.
-        per_rollout: pairs that one conversation may be in.
-        per_operator: pairs of one kind of task; ``None`` for no bound.
-        seed: of their order.
-    """
-
-    succeeded: float = 1.0
-    failed: float = 0.0
-    per_task: int = Field(default=2, ge=1)
-    per_rollout: int = Field(default=1, ge=1)
-    per_operator: int | None = Field(default=None, ge=1)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        if self.failed >= self.succeeded:
-            raise ValueError(f"failed={self.failed} must be less than succeeded={self.succeeded}")
-        return self
