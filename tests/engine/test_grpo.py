@@ -313,13 +313,13 @@ class TestComingBack:
 
 class TestWhatGoesWrong:
     def test_an_environment_that_hangs_is_killed_and_masked(self, grpo: Callable[..., Job]) -> None:
-        job = grpo(misbehave={"hangs_at": "gold"}, timeout_s=1.0, rounds=2, redraws=0)
+        job = grpo(misbehave={"hangs_at": "gold"}, timeout_s=2.0, rounds=1, redraws=0)
         started = time.monotonic()
         result = grpo_job(job)
         assert time.monotonic() - started < 60
-        assert result.effective["tries_masked"] > 0
-        notes = {note for row in rewards(job) for note in row["notes"]}
-        assert notes == {"step took longer than 1 s and was killed"}
+        assert 0 < result.effective["tries_masked"] < 8  # what shared its process is not lost
+        notes = {note for row in rewards(job) for note in row["notes"]} - {""}
+        assert notes == {"step took longer than 2 s and was killed"}
 
     def test_a_task_that_is_masked_for_its_whole_group_is_counted_and_replaced(
         self, grpo: Callable[..., Job]
@@ -343,7 +343,7 @@ class TestWhatGoesWrong:
     def test_a_defect_of_the_environment_is_shown_with_its_place(
         self, grpo: Callable[..., Job]
     ) -> None:
-        with pytest.raises(ExecutionFailed, match=r"KeyError.*\n.*lights\.py"):
+        with pytest.raises(ExecutionFailed, match=r"(?s)KeyError.*lights\.py"):
             grpo_job(grpo(misbehave={"raises_at": "gold"}))
 
     def test_an_observation_that_spells_a_special_token_masks_the_try(
@@ -359,8 +359,8 @@ class TestWhatGoesWrong:
     def test_a_conversation_that_outgrows_its_length_counts_as_the_parameter_says(
         self, grpo: Callable[..., Job], overlong: str, masked: bool
     ) -> None:
-        # The prompt has some 40 tokens: a look fits, a look and a press do not always.
-        job = grpo(overlong=overlong, max_length=78, rounds=1, redraws=0)
+        # A look and a press fit; whoever needs a third turn has no room for it.
+        job = grpo(overlong=overlong, max_length=84, rounds=2, groups=3, batch_size=12, redraws=0)
         result = grpo_job(job)
         assert result.effective["tries_overlong"] > 0
         assert (result.effective["tries_masked"] > 0) is masked

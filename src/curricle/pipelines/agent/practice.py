@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curricle.agents.pairs import differ_in_length_only
 from curricle.agents.scoring import Attempt
 from curricle.agents.trajectories import balanced
 from curricle.config.agent_data import AgentPairParameters, PracticeParameters
@@ -106,9 +107,11 @@ def pair_attempts(
 
 
 def _pairs(better: Sequence[Messages], worse: Sequence[Messages]) -> Iterator[dict[str, Any]]:
-    """Every pair that parts at a turn of the model, in which both sides go on."""
+    """Every pair that parts at a turn of the model, in which both sides go on and do otherwise."""
     for chosen in better:
         for rejected in worse:
+            if differ_in_length_only(chosen, rejected):
+                continue
             shared = _shared(chosen, rejected)
             sides = (chosen[shared:], rejected[shared:])
             if shared and all(side and side[0]["role"] == "assistant" for side in sides):
