@@ -86,6 +86,10 @@ class Counter:
         return text.strip()
 
 
+def halved(number):
+    return number // 2
+
+
 def unseen(number):
     return number + 1
 """
@@ -93,7 +97,7 @@ TESTS = """\
 import unittest
 
 import pytest
-from sums import Counter, clip, countdown, doubled, leave
+from sums import Counter, clip, countdown, doubled, halved, leave
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])
@@ -115,6 +119,17 @@ class CounterTest(unittest.TestCase):
 
     def test_named(self):
         self.assertEqual(Counter.named(" a "), "a")
+
+    def test_parts(self):
+        for number in (1, 2):
+            with self.subTest(number=number):
+                self.assertEqual(halved(2 * number), number)
+
+
+def test_parts_of_a_function(subtests):
+    for number in (3, 4):
+        with subtests.test(number=number):
+            assert halved(2 * number) == number
 
 
 def test_countdown():
@@ -170,6 +185,7 @@ MUTANTS = {
     "property": mutant("Counter.count", "1 + 1", "1 + 2"),
     "staticmethod": mutant("Counter.named", "text.strip()", "text"),
     "default": mutant("doubled", "times=2", "times=3"),
+    "in parts": mutant("halved", "number // 2", "number // 3"),
     "survivor": mutant("clip", "number > 0", "number >= 0"),
     "endless": mutant("countdown", "number -= 1", "number += 1"),
     "exit": mutant("leave", "number == 1", "number == 2"),
@@ -190,7 +206,7 @@ def task_of(verdict: Verdict) -> BugTask:
 
 
 def test_a_study_knows_which_tests_reach_a_function(study: Study) -> None:
-    assert len(study.durations) == 12
+    assert len(study.durations) == 14
     assert study.failing == study.flaky == ()
     assert study.tests_of(MUTANTS["staticmethod"]) == ("test_sums.py::CounterTest::test_named",)
     assert len(study.tests_of(CLIPPED)) == 7
@@ -217,7 +233,7 @@ def test_the_failure_begins_with_a_visible_test_and_its_assertion(
     assert not any(hidden in task.failure for hidden in task.heldout)
 
 
-@pytest.mark.parametrize("name", ["decorated", "property", "staticmethod", "default"])
+@pytest.mark.parametrize("name", ["decorated", "property", "staticmethod", "default", "in parts"])
 def test_a_task_holds_under_the_ordinary_commands(
     name: str, verdicts: dict[str, Verdict], sums: Prepared, sandbox: Sandbox
 ) -> None:
