@@ -17,7 +17,7 @@ from curricle.execution.opening import open_sandbox
 from curricle.execution.projects import listed_project
 from curricle.execution.sandbox import Sandbox
 from curricle.execution.study import Study, study_project
-from curricle.execution.verification import verify
+from curricle.execution.verification import Verdict, verify
 from curricle.languages.backend import LanguageBackend
 from curricle.languages.commands import Command, Output
 from curricle.languages.mutation import Mutant
@@ -100,10 +100,14 @@ def verify_item(item: Mapping[str, Any], worker: TaskWorker) -> dict[str, Any]:
     limits = limits_of(budget)
     prepared = worker.prepare(item, limits)
     study = Study.from_json(json.loads(Path(item["study"]).read_text())["study"])
-    verdicts = verify(
-        worker.backend, prepared, study, [read_mutant(m) for m in item["mutants"]],
-        worker.sandbox, limits, budget, item["project"]["split"],
-    )  # fmt: skip
+    mutants = [read_mutant(row) for row in item["mutants"]]
+    try:
+        verdicts = verify(
+            worker.backend, prepared, study, mutants, worker.sandbox, limits, budget,
+            item["project"]["split"],
+        )  # fmt: skip
+    except DataError as error:  # it was studied, and yet cannot be loaded: the others go on
+        verdicts = [Verdict(mutant, None, str(error).split("\n", 1)[0]) for mutant in mutants]
     return {"verdicts": [verdict.to_json() for verdict in verdicts]}
 
 

@@ -35,7 +35,7 @@ REVISION = 1
 
 _SLACK_S = 1.5
 _SLOWER = 5.0
-_FAILURE_CHARACTERS = 700
+_MESSAGE_CHARACTERS = 300
 _FAILURES_SHOWN = 2
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
@@ -184,11 +184,11 @@ def failure_text(evaluation: Evaluation, tests: Sequence[str]) -> str:
     parts = []
     for test in tests[:_FAILURES_SHOWN]:
         message = evaluation.tests[test].message.split("\n\n", 1)[0]
-        parts.append(f"{test}\n{_ADDRESS.sub('0x', message)[: _FAILURE_CHARACTERS // 2]}")
+        parts.append(f"{test}\n{_ADDRESS.sub('0x', message)[:_MESSAGE_CHARACTERS]}")
     more = len(tests) - _FAILURES_SHOWN
     if more > 0:
         parts.append(f"and {more} more")
-    return "\n".join(parts)[:_FAILURE_CHARACTERS]
+    return "\n".join(parts)
 
 
 def batch_key(

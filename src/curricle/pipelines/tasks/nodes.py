@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from curricle.checkpoints.store import Stored
@@ -34,7 +35,11 @@ def projects_node(language: str) -> Callable[..., Stored]:
             ),
             revision=1, parameters=wanted,
             outside={
-                "folders": {name: dataset_state(s.path) for name, s in sources.items() if s.path},
+                "folders": {
+                    name: dataset_state(source.path)
+                    for name, source in sources.items()
+                    if source.path and Path(source.path).expanduser().exists()
+                },
                 "max_project_bytes": budget.max_project_bytes,
             },
         )  # fmt: skip

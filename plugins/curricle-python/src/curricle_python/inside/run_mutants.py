@@ -18,7 +18,7 @@ WORK = "/work/"
 # show that the swap hid no failure.
 FAILING_AGAIN = 24
 PASSING_AGAIN = 6
-TERMINAL = ("-q", "--no-header", "--tb=native")
+TERMINAL = ("-q", "--no-header", "--no-summary", "--tb")
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     sys.path[:0] = request["path"]
     sys.dont_write_bytecode = True  # a mutant's byte code is nobody's business
     # Nobody reads a terminal here, and its options are unknown without it.
-    kept = [argument for argument in run_tests.ARGUMENTS if argument not in TERMINAL]
+    kept = [argument for argument in run_tests.ARGUMENTS if not argument.startswith(TERMINAL)]
     ini = os.path.join(here, "pytest.ini")
     arguments = [*kept, "-p", "no:terminal", "--capture=no", "-c", ini]
     report = reporter.Report("/report/trials.jsonl")
