@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+STARTED = "started\n"
+"""Printed before anything untrusted runs: from here on, an end without an answer is the run's."""
 _CHUNK = 1 << 16
 
 
@@ -31,6 +33,8 @@ def main() -> None:
     except cage.Refused as error:
         answer: dict[str, Any] = {"refused": str(error)}
     else:
+        sys.stdout.write(STARTED)
+        sys.stdout.flush()
         answer = _run(request)
     sys.stdout.write(json.dumps(answer))
 
