@@ -231,7 +231,9 @@ def become(request: dict[str, Any], streams: list[int], run_main: Main | None) -
     os.umask(0o022)
     Path("/proc/self/oom_score_adj").write_text("1000")
     for name, value in request["rlimits"].items():
-        resource.setrlimit(getattr(resource, name), (value, value))
+        # The first signal of processor time tells what ended it, the second is SIGKILL.
+        hard = value + 1 if name == "RLIMIT_CPU" else value
+        resource.setrlimit(getattr(resource, name), (value, hard))
     kernel.drop_privileges()
     program = call_filter.program()
     if program is not None:
