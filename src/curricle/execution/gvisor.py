@@ -162,7 +162,7 @@ def _request(command: Command, changes: Changes, limits: Limits) -> dict[str, An
         "argv": command.argv,
         "env": {**ENVIRONMENT, **command.env},
         "cwd": os.path.join(WORK, command.cwd),
-        "stdin": base64.b64encode(command.stdin.encode("utf-8", "surrogateescape")).decode(),
+        "stdin": base64.b64encode(command.stdin.encode("utf-8", "surrogatepass")).decode(),
         "changes": dict(changes),
         "reports": command.reports,
         "report_bytes": limits.output_bytes,
