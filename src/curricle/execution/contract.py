@@ -326,6 +326,19 @@ time.sleep(0.2)
         with pytest.raises(DataError, match="symbolic link"):
             run("", changes={"outside/x.py": "x"})
 
+    def test_a_change_beneath_a_file_is_refused(self, run: Runner) -> None:
+        with pytest.raises(DataError, match="cannot be laid over the tree"):
+            run("", changes={"src/answer.py/deeper.py": "x"})
+
+    def test_changes_that_need_too_much_room_hit_the_limit(self, run: Runner) -> None:
+        output = run("print('ran')", changes={"src/answer.py": "x" * LIMITS.disk_bytes * 2})
+        assert output.limits_hit == {Limit.DISK}
+        assert output.stdout == ""
+
+    def test_a_change_that_is_no_unicode_is_laid_over_as_it_is(self, run: Runner) -> None:
+        program = "print(open('src/answer.py', 'rb').read())"
+        assert run(program, changes={"src/answer.py": "\ud800"}).stdout == "b'\\xed\\xa0\\x80'\n"
+
     def test_a_change_replaces_a_link_and_does_not_follow_it(self, run: Runner) -> None:
         program = "import os; print(os.path.islink('outside'), open('outside').read())"
         assert run(program, changes={"outside": "text"}).stdout == "False text\n"

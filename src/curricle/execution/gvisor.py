@@ -23,7 +23,7 @@ from typing import Any
 
 from curricle.errors import DataError, InfrastructureFault, SandboxUnavailable
 from curricle.execution.cgroups import ControlGroup
-from curricle.execution.inside import cage
+from curricle.execution.inside import cage, relay
 from curricle.execution.kept import ENVIRONMENT
 from curricle.execution.limits import MIB, Limits
 from curricle.execution.sandbox import Sandbox, SandboxLevel, check_run
@@ -37,6 +37,10 @@ _OWN_MEMORY = 192 * MIB
 """Memory of gVisor itself, in the same control group as the run's."""
 _OWN_PIDS = 256
 """Threads of gVisor itself: its kernel is a program of many threads."""
+_KILLED = {
+    "status": -signal.SIGKILL, "outputs": ["", ""], "hit": [], "reports": {}, "too_long": [],
+    "full": False,
+}  # fmt: skip
 _JOIN = (
     'while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"'
 )
@@ -105,9 +109,7 @@ class RunscSandbox(Sandbox):
             hit.add(Limit.PIDS)
         if answer is None and not hit:
             raise InfrastructureFault(f"gVisor ended without an answer: {words[-1000:]}")
-        if answer is None:
-            answer = {"status": -signal.SIGKILL, "outputs": ["", ""], "hit": [], "reports": {},
-                      "too_long": [], "full": False}  # fmt: skip
+        answer = answer or _KILLED
         if "refused" in answer:
             raise DataError(f"The changes cannot be laid over the tree: {answer['refused']}.")
         return _output(answer, hit, group.version, self, time.monotonic() - started)
@@ -146,10 +148,12 @@ class RunscSandbox(Sandbox):
                 [*runsc, "delete", "--force", identifier], capture_output=True, check=False
             )
             process.wait()
-        try:
-            return json.loads(text), ""
-        except ValueError:
-            return None, words.decode("utf-8", "replace")
+        started = relay.STARTED.encode()
+        with contextlib.suppress(ValueError):
+            return json.loads(text.removeprefix(started)), ""
+        if text.startswith(started):
+            return _KILLED, ""  # a run may end its own machine
+        return None, words.decode("utf-8", "replace")
 
 
 def _request(command: Command, changes: Changes, limits: Limits) -> dict[str, Any]:
@@ -158,7 +162,7 @@ def _request(command: Command, changes: Changes, limits: Limits) -> dict[str, An
         "argv": command.argv,
         "env": {**ENVIRONMENT, **command.env},
         "cwd": os.path.join(WORK, command.cwd),
-        "stdin": base64.b64encode(command.stdin.encode("utf-8", "surrogateescape")).decode(),
+        "stdin": base64.b64encode(command.stdin.encode("utf-8", "surrogatepass")).decode(),
         "changes": dict(changes),
         "reports": command.reports,
         "report_bytes": limits.output_bytes,

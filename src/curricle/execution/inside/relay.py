@@ -17,20 +17,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+STARTED = "started\n"
+"""Printed before anything untrusted runs: from here on, an end without an answer is the run's."""
 _CHUNK = 1 << 16
 
 
 def main() -> None:
     """Read, run, answer."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-    from curricle.execution.inside import cage
+    from curricle.execution.inside import cage, server
 
     request = json.load(sys.stdin.buffer)
     try:
         cage.apply(request["changes"])
     except cage.Refused as error:
         answer: dict[str, Any] = {"refused": str(error)}
+    except cage.Full:
+        answer = {**server.FULL, "outputs": ["", ""], "hit": []}
     else:
+        sys.stdout.write(STARTED)
+        sys.stdout.flush()
         answer = _run(request)
     sys.stdout.write(json.dumps(answer))
 

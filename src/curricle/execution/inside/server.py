@@ -36,6 +36,8 @@ from typing import Any, NoReturn
 
 SOCKET = 3
 KILL = b"k"
+FULL = {"status": -signal.SIGKILL, "reports": {}, "too_long": [], "full": True}
+"""The answer when the changes alone exceed the bound: nothing was run."""
 _ANSWERED = b"."
 HEADER = struct.Struct("!cI")
 """The letter of a message and the length of its JSON in bytes."""
@@ -120,6 +122,8 @@ def _keep(
         cage.apply(request["changes"])
     except cage.Refused as error:
         _answer(channel, telling, {"refused": str(error)})
+    except cage.Full:
+        _answer(channel, telling, FULL)
     except OSError as error:
         _answer(channel, telling, {"fault": f"{error}"})
     statuses, status_end = os.pipe()
@@ -231,7 +235,9 @@ def become(request: dict[str, Any], streams: list[int], run_main: Main | None) -
     os.umask(0o022)
     Path("/proc/self/oom_score_adj").write_text("1000")
     for name, value in request["rlimits"].items():
-        resource.setrlimit(getattr(resource, name), (value, value))
+        # The first signal of processor time tells what ended it, the second is SIGKILL.
+        hard = value + 1 if name == "RLIMIT_CPU" else value
+        resource.setrlimit(getattr(resource, name), (value, hard))
     kernel.drop_privileges()
     program = call_filter.program()
     if program is not None:
