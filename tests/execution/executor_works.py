@@ -38,6 +38,15 @@ def quick(item: Item, state: Any) -> Item:
     return {"number": item["number"]}
 
 
+def released(item: Item, state: Any) -> Item:
+    """Waits for a file, and writes down who does."""
+    with Path(item["started"]).open("a") as stream:
+        stream.write(f"{os.getpid()} ")
+    while not Path(item["release"]).exists():
+        time.sleep(0.02)
+    return {"number": item["number"]}
+
+
 def last_words(item: Item, state: Any) -> Item:
     os.write(2, item["said"].encode())
     os._exit(3)

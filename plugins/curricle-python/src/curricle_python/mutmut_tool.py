@@ -6,8 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curricle.errors import DataError
-from curricle.languages import Command, Mutant, MutationTool, Output, Project, ProjectMutant
+from curricle.languages import (
+    Command,
+    DataError,
+    Mutant,
+    MutationTool,
+    Output,
+    Project,
+    ProjectMutant,
+)
 from curricle.languages.python_operators import PYTHON_OPERATORS
 from curricle.languages.scopes import function_at, functions
 from curricle_python.running import ENVIRONMENT, FLAGS
