@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from curricle.agents.pairs import differ_in_length_only
-from curricle.agents.pairs import differ_in_length_only
 from curricle.agents.scoring import Attempt
 from curricle.agents.trajectories import balanced
 from curricle.config.agent_data import AgentPairParameters, PracticeParameters
@@ -111,8 +110,6 @@ def _pairs(better: Sequence[Messages], worse: Sequence[Messages]) -> Iterator[di
     """Every pair that parts at a turn of the model, in which both sides go on and do otherwise."""
     for chosen in better:
         for rejected in worse:
-            if differ_in_length_only(chosen, rejected):
-                continue
             if differ_in_length_only(chosen, rejected):
                 continue
             shared = _shared(chosen, rejected)
