@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal, Protocol, TypeAlias
 
 from curricle.agents.generator import Completion, Generator, Turn
+from curricle.agents.messages import truncate
 from curricle.config.generation import RolloutParameters
 from curricle.errors import DataError, InfrastructureFault
 
@@ -30,7 +31,7 @@ the environment failed for a reason that is not the agent's, so that it is maske
 
 _POLL_S = 0.05
 _UNSHOWABLE = "error: the output cannot be shown: it spells a control token of the model"
-_CUT = "\n... cut ...\n"
+_SHORTEST_CHARS = 80
 
 
 class Environment(Protocol):
@@ -403,7 +404,7 @@ class _Rollouts:
         limit = self._parameters.observation_tokens
         text = str(observation.get("content", ""))
         # Nothing is tokenised that is hopelessly long: a token rarely has more than 16 characters.
-        shown = _cut(text, 16 * limit)
+        shown = truncate(text, 16 * limit)
         while True:
             observation = {**observation, "content": shown}
             try:
@@ -413,9 +414,10 @@ class _Rollouts:
                     raise
                 shown = _UNSHOWABLE
                 continue
-            if len(tokens) <= limit or len(shown) <= len(_UNSHOWABLE):
+            if len(tokens) <= limit or len(shown) <= _SHORTEST_CHARS:
                 return observation, tokens
-            shown = _cut(text, min(len(shown) - 1, len(shown) * limit * 9 // (10 * len(tokens))))
+            fitting = len(shown) * limit * 9 // (10 * len(tokens))
+            shown = truncate(text, max(fitting, _SHORTEST_CHARS))
 
     # Ends
 
@@ -457,11 +459,3 @@ def _addressed(observation: Message) -> Message:
     if observation.get("role") == "tool" and not observation.get("name"):
         return {"role": "user", "content": observation.get("content", "")}
     return dict(observation)
-
-
-def _cut(text: str, max_chars: int) -> str:
-    """Cut the middle out of a text; its end says most, so it keeps three quarters."""
-    if len(text) <= max_chars:
-        return text
-    room = max(max_chars - len(_CUT), 4)
-    return text[: room // 4] + _CUT + text[len(text) - (room - room // 4) :]
