@@ -27,8 +27,10 @@ from curricle.config.corpus import (
     TokenizerParameters,
 )
 from curricle.config.gates import GatePolicy
+from curricle.config.tasks import ProjectsParameters
 from curricle.config.training import EvaluateParameters, ModelConfig, PretrainParameters
 from curricle.execution.journal import Journal, Status
+from curricle.languages.tasks import BugTask
 from curricle.pipelines.corpus.documents import read_documents, to_line
 from curricle.pipelines.corpus.nodes import pack_documents, train_corpus_tokenizer
 from curricle.pipelines.corpus.packed import PackedArray
@@ -265,6 +267,18 @@ class TestTheDataOfStages:
         asked, answered = checked_messages(row["messages"], "docs")
         assert asked["content"].endswith(f"\n\n{question(LABELS)}")
         assert answered["content"] == row["label"] and row["label"] in LABELS
+
+
+class TestBugTasks:
+    def test_the_projects_are_parameters(self) -> None:
+        parsed = yaml.safe_load(EXAMPLES["projects"])["tasks_python"]["projects"]
+        assert len(ProjectsParameters.model_validate(parsed).listed) == 3
+
+    def test_the_task_is_read_and_written_alike(self) -> None:
+        (row,) = rows("bug_task")
+        task = BugTask.from_json(row)
+        assert json.loads(json.dumps(task.to_json())) == row
+        assert not set(task.failing) & set(task.heldout)
 
 
 class TestTheJournal:
