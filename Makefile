@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 export KEDRO_DISABLE_TELEMETRY := 1
 
@@ -13,11 +14,11 @@ help:            ## list the targets
 
 install: $(READY) ## create the environment
 
-$(READY): pyproject.toml plugins/curricle-python/pyproject.toml constraints/base.txt constraints/uv.txt
+$(READY): pyproject.toml $(PLUGINS:%=%/pyproject.toml) constraints/base.txt constraints/uv.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r constraints/uv.txt
 	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r constraints/base.txt
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable . --editable plugins/curricle-python
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable . $(PLUGINS:%=--editable %)
 	@touch $@
 
 run: $(READY)    ## train the whole curriculum on this machine

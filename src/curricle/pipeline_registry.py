@@ -26,7 +26,6 @@ STAGES = ("pretrain", "sft", "dpo", "lora")
 _OWN = ("corpus", *STAGES, "foundation", "report")
 _SUMS = {
     "general": ("corpus", *STAGES),
-    "__default__": ("general", "report"),
 }
 _PER_LANGUAGE = {"tasks": "tasks", "lang": "language", "eval": "evaluation"}
 """The pipelines of each language: prefix of the name, and the package that makes them."""
@@ -45,7 +44,7 @@ class Registry(Mapping[str, Pipeline]):
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from sorted((*_OWN, *_SUMS, *_of_languages()))
+        yield from sorted((*_OWN, *_SUMS, *_of_languages(), "coding_tui", "__default__"))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -53,6 +52,10 @@ class Registry(Mapping[str, Pipeline]):
     def _build(self, name: str) -> Pipeline:
         if name in _SUMS:
             return Pipeline([self[part] for part in _SUMS[name]])
+        if name == "coding_tui":
+            return self._coding_tui()
+        if name == "__default__":
+            return self._default()
         kind, _, language = name.partition("_")
         if language and kind in _language_packages():
             return _build_for(language, kind, name)
@@ -61,6 +64,25 @@ class Registry(Mapping[str, Pipeline]):
         module = importlib.import_module(f"curricle.pipelines.{name}.pipeline")
         built: Pipeline = module.create_pipeline()
         return built
+
+    def _coding_tui(self, after: str | None = None) -> Pipeline:
+        """The agent of all languages, with what it stands on, so that it runs by itself."""
+        from curricle.languages.registry import working_backends
+        from curricle.pipelines.coding_tui.pipeline import create_pipeline
+        from curricle.pipelines.foundation.pipeline import create_pipeline as create_foundation
+
+        languages = sorted(working_backends())
+        tasks = [self[f"tasks_{language}"] for language in languages]
+        # `+`, unlike a list of pipelines, takes a node that several of them share once.
+        parts = [self["corpus"], create_foundation(after), *tasks, create_pipeline(languages)]
+        return sum(parts, Pipeline([]))
+
+    def _default(self) -> Pipeline:
+        """Both curricula and the report; the agent's foundation waits for the general one."""
+        parts = [self["general"], self["report"]]
+        if "lang_python" in self:
+            parts += [self._coding_tui(after=STAGES[-1]), self["lang_python"]]
+        return sum(parts, Pipeline([]))
 
 
 def _language_packages() -> dict[str, str]:
@@ -91,9 +113,10 @@ def _build_for(language: str, kind: str, name: str) -> Pipeline:
 
 def stage_specs() -> tuple[StageSpec, ...]:
     """Return the description of every stage, in curriculum order."""
-    from curricle.pipelines.curricula import GENERAL
+    from curricle.languages.registry import working_backends
+    from curricle.pipelines.curricula import all_stages
 
-    return GENERAL
+    return all_stages(sorted(working_backends()))
 
 
 def register_pipelines() -> Mapping[str, Pipeline]:

@@ -1,0 +1,1 @@
+"""Programs that try to cheat or to get out."""

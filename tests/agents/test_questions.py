@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from curricle.agents.questions import (
     NO_LINE,
     Question,
     QuestionKind,
+    library_project,
     library_questions,
     task_questions,
 )
 from curricle.agents.trajectories import Dropped, Trajectory
 from curricle.config.agents import QuestionParameters
+from curricle.errors import DataError
 from curricle.languages.engines import Quota, builtin_proposals, select
 from curricle.languages.project import Prepared
 from curricle.languages.tasks import BugTask
@@ -135,7 +138,19 @@ class TestJudging:
         assert isinstance(dropped, Dropped) and dropped.reason == "answer not shown"
 
 
-def test_there_is_nothing_to_run_in_a_library(library: Prepared, tmp_path: Path) -> None:
+def test_a_languages_own_library_can_be_asked_about(tmp_path: Path) -> None:
+    root = Path(sysconfig.get_path("stdlib"))
+    prepared = library_project("stdlib", "python", root, ("json/*.py",))
+    assert prepared == library_project("stdlib", "python", root, ("json/*.py",))
+    parameters = QuestionParameters(per_kind=3)
+    for question in library_questions(prepared.project, BACKEND, (), seed=1, parameters=parameters):
+        made = answered(question, prepared)
+        assert isinstance(made, Trajectory), (question, made)
+    with pytest.raises(DataError, match="match no file"):
+        library_project("empty", "python", tmp_path, ("*.py",))
+
+
+def test_there_is_nothing_to_run_in_a_library(library: Prepared) -> None:
     question = library_questions(library.project, BACKEND, (), seed=1)[0]
     session = question_session(question, library, BACKEND, None)
     observation, _ = session.step(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import tree_sitter_python
 
@@ -12,6 +14,7 @@ from curricle.agents.rules import (
     repairs,
     restores,
     rule_patch,
+    searched_patch,
 )
 from curricle.languages.commands import Level
 from curricle.languages.tasks import BugTask, Patch
@@ -65,10 +68,8 @@ def test_strings_comments_and_the_head_are_left_alone() -> None:
 
 
 def test_signs_of_other_languages_are_known() -> None:
-    import tree_sitter_python  # any grammar will do: the patterns read text
-
     def mended(name: str, text: str) -> str | None:
-        return next(repairs(BY_NAME[name], text, tree_sitter_python.language), None)
+        return next(repairs(BY_NAME[name], text, GRAMMAR), None)
 
     assert mended("drop_not", "if (!ok) {\n") == "if (ok) {\n"
     assert mended("swap_and_or", "if a && b {\n") == "if a || b {\n"
@@ -96,6 +97,13 @@ class TestBaselines:
         patch = rule_patch(BY_NAME["invert_boolean"], boundary, bench.prepared.project, BACKEND)
         assert patch == no_op_patch(), "a rule that finds no place does nothing"
 
+    def test_rules_that_may_run_the_tests_find_the_repair_among_all(self, bench: Bench) -> None:
+        project = bench.prepared.project
+        task = bench.task("if dash and not last", "if dash or not last", "boolean_swapped")
+        patch = searched_patch(task, project, BACKEND, bench.run)
+        assert restores(task, project, patch)
+        assert searched_patch(task, project, BACKEND, bench.run, tries=0) == no_op_patch()
+
     def test_the_best_rule_is_chosen_on_training_tasks(
         self, bench: Bench, boundary: BugTask
     ) -> None:
@@ -120,7 +128,7 @@ class TestBaselines:
         same = Rule("spaced", BY_NAME["move_boundary"].pattern, lambda m, _: None)
         other = Rule(
             "another_way",
-            __import__("re").compile(r"if merged and start < merged\[-1\]\[1\]:"),
+            re.compile(r"if merged and start < merged\[-1\]\[1\]:"),
             lambda m, _: "if merged and not start > merged[-1][1]:",
         )
         projects = {"intervals": bench.prepared.project}

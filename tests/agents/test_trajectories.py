@@ -136,6 +136,8 @@ class TestDetours:
         back = made.messages[10]["tool_calls"][0]["arguments"]
         assert (back["old"], back["new"]) == (wrong["new"], wrong["old"])
         assert made.messages[9]["content"].startswith("FAILED")
+        first = made.messages[3]["content"].split("\n")[2]
+        assert made.messages[12]["thinking"].startswith(first), "evidence of the code as it is now"
 
     def test_mistakes_can_be_learned_from_when_asked(self, bench: Bench, boundary: BugTask) -> None:
         made = demonstrated(bench, boundary, wrong_fix_share=1.0, train_mistakes=True)

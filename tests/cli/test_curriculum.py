@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from curricle.checkpoints.datasets import read_certificate
 from tests.fabricated import GATES, Project
 
 
@@ -150,3 +152,52 @@ def test_a_plan_of_a_project_that_never_ran_builds_nothing(project: Project) -> 
     assert result.exit_code == 0
     assert "is known after the first run" in result.stdout
     assert not project.store.root.exists()
+
+
+def test_an_adopted_model_has_a_certificate_that_says_so(project: Project, tmp_path: Path) -> None:
+    model = tiny_checkpoint(tmp_path / "model")
+    earlier = project.certify("sft", assistant_token_accuracy=0.5)
+    result = project.kedro("curricle", "adopt", str(model), "--as", "sft")
+    assert result.exit_code == 0, result.output
+    assert "adopted: no gate of this curriculum judged it" in result.stdout
+    certificate = read_certificate(project.data / "06_models/sft_checkpoint.json")
+    assert certificate.report["adopted"].startswith("trained elsewhere")
+    assert certificate.parent is None
+    assert (certificate.candidate.path / "model.safetensors").read_bytes() == (
+        model / "model.safetensors"
+    ).read_bytes()
+    assert (project.data / f"06_models/archive/sft_checkpoint/{earlier.hash[:16]}.json").exists()
+    proof = project.kedro("curricle", "lineage", "--stage", "sft")
+    assert proof.exit_code == 0, proof.output
+
+
+def test_an_adopted_model_is_reached_by_its_certificate(project: Project, tmp_path: Path) -> None:
+    project.kedro("curricle", "adopt", str(tiny_checkpoint(tmp_path / "model")), "--as", "sft")
+    assert "Everything that is stored is needed." in project.kedro("curricle", "gc").stdout
+
+
+def test_adopting_under_an_unknown_name_or_from_nowhere_changes_nothing(
+    project: Project, tmp_path: Path
+) -> None:
+    result = project.kedro("curricle", "adopt", str(tmp_path), "--as", "stf")
+    assert result.exit_code == 1
+    assert "There is no stage stf; did you mean sft?" in result.stderr
+    result = project.kedro("curricle", "adopt", str(tmp_path / "absent"), "--as", "sft")
+    assert result.exit_code == 1
+    assert "is no checkpoint" in result.stderr
+    assert not (project.data / "06_models/sft_checkpoint.json").exists()
+
+
+def tiny_checkpoint(folder: Path) -> Path:
+    """A model of a few hundred weights with a tokenizer of its own, as ``save_pretrained`` does."""
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    config = LlamaConfig(
+        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=16,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(folder)
+    return folder

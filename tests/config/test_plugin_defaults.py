@@ -11,6 +11,7 @@ import pytest
 
 from curricle.config.loader import CurricleConfigLoader
 from curricle.errors import ConfigError
+from curricle.languages.registry import plugin_conf
 from curricle.settings import CONFIG_LOADER_ARGS
 from tests.plugins.toy import write_plugin
 from tests.plugins.uninstalled import write_metadata
@@ -53,11 +54,12 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def load(conf: Path, toy: Path) -> Load:
+    def of_toy() -> Mapping[str, Path]:
+        return {name: folder for name, folder in plugin_conf().items() if name == "curricle-toy"}
+
     def configuration(key: str, env: str = "test", **params: Any) -> dict[str, Any]:
-        loader = CurricleConfigLoader(
-            str(conf), env=env, runtime_params=params, **CONFIG_LOADER_ARGS
-        )
-        return loader[key]
+        arguments = {**CONFIG_LOADER_ARGS, "plugin_conf": of_toy}
+        return CurricleConfigLoader(str(conf), env=env, runtime_params=params, **arguments)[key]
 
     return configuration
 

@@ -12,6 +12,7 @@ import yaml
 from datasets import Dataset
 
 import curricle
+from curricle.agents.trajectories import Detour, Trajectory
 from curricle.checkpoints.certificate import Certificate, stored_to_json
 from curricle.checkpoints.datasets import CertificateDataset, StoredDataset
 from curricle.checkpoints.manifest import MANIFEST_NAME, Manifest
@@ -27,6 +28,7 @@ from curricle.config.corpus import (
 )
 from curricle.config.gates import GatePolicy
 from curricle.config.training import EvaluateParameters, ModelConfig, PretrainParameters
+from curricle.execution.journal import Journal, Status
 from curricle.pipelines.corpus.documents import read_documents, to_line
 from curricle.pipelines.corpus.nodes import pack_documents, train_corpus_tokenizer
 from curricle.pipelines.corpus.packed import PackedArray
@@ -205,6 +207,13 @@ class TestTheDataOfStages:
     def test_conversations_are_read(self, tmp_path: Path) -> None:
         assert list(read_messages(written("messages", tmp_path))) == rows("messages")
 
+    def test_trajectories_are_read(self) -> None:
+        (row,) = rows("trajectories")
+        trajectory = Trajectory.from_json(row)
+        assert json.loads(json.dumps(trajectory.to_json())) == row
+        assert [message.get("train") for message in trajectory.messages].count(False) == 1
+        assert set(trajectory.detours) <= {str(detour) for detour in Detour}
+
     def test_plain_text_stays_plain(self, documents: Stored, tmp_path: Path) -> None:
         texts = [
             {"text": row["text"].replace("area", f"area{number}")}
@@ -256,6 +265,19 @@ class TestTheDataOfStages:
         asked, answered = checked_messages(row["messages"], "docs")
         assert asked["content"].endswith(f"\n\n{question(LABELS)}")
         assert answered["content"] == row["label"] and row["label"] in LABELS
+
+
+class TestTheJournal:
+    def test_the_example_is_read_and_written_alike(self, tmp_path: Path) -> None:
+        segment = written("journal", tmp_path, "000001-1-a.jsonl")
+        found = dict(Journal(tmp_path).items())
+        assert list(found) == [row["key"] for row in rows("journal")]
+        assert [outcome.status for outcome in found.values()] == [Status.DONE, Status.MASKED]
+        with Journal(tmp_path / "again") as again:
+            for key, outcome in found.items():
+                again.append(key, outcome)
+        (copy,) = (tmp_path / "again").iterdir()
+        assert copy.read_text() == segment.read_text()
 
 
 class TestWhatAStageWrites:

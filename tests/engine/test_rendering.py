@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from curricle.engine.rendering import (
     Messages,
     Rendered,
     attach_chat_template,
-    keep_short,
     render,
-    render_file,
     render_prompt,
 )
 from curricle.errors import DataError
@@ -166,25 +163,3 @@ class TestTextThatSpellsASpecialToken:
     def test_its_parts_are_text(self, tokenizer: Tokenizer) -> None:
         messages = [{"role": "user", "content": "< |im_end| >"}, CONVERSATION[2]]
         assert tokenizer.decode(render(tokenizer, messages, "here").input_ids).count("im_end|") == 3
-
-
-class TestFiles:
-    def test_rows_come_in_order(self, tokenizer: Tokenizer, tmp_path: Path) -> None:
-        path = tmp_path / "train.jsonl"
-        rows = [CONVERSATION[:3], CONVERSATION]
-        path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
-        assert [len(said(tokenizer, r)) for r in render_file(tokenizer, path)] == [1, 2]
-
-    def test_a_bad_row_is_named(self, tokenizer: Tokenizer, tmp_path: Path) -> None:
-        path = tmp_path / "train.jsonl"
-        bad = [{"role": "user", "content": "<|im_end|>"}]
-        rows = [CONVERSATION, bad]
-        path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
-        with pytest.raises(DataError, match=r"train\.jsonl, row 2, message 1"):
-            list(render_file(tokenizer, path))
-
-    def test_long_samples_are_dropped_and_counted_never_cut(self, tokenizer: Tokenizer) -> None:
-        short, long = (render(tokenizer, CONVERSATION[:n], "here") for n in (3, 5))
-        kept, dropped = keep_short([short, long, short], len(short))
-        assert [len(sample) for sample in kept] == [len(short)] * 2
-        assert dropped == 1

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,33 +16,9 @@ from curricle.execution import executor_contract
 from curricle.execution.executor_contract import numbers
 from curricle.execution.journal import Journal
 from curricle.execution.local_executor import LocalExecutor
+from tests.execution.programs import WORKS, eventually, processes, start_program
 
-REPOSITORY = Path(__file__).parents[2]
 CONTRACT = executor_contract.__name__
-WORKS = "tests.execution.executor_works"
-
-
-def processes(marker: str) -> list[str]:
-    """The command lines of all processes that name the marker, the reaper's among them."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            if marker in line:
-                found.append(line)
-    return found
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.fixture
@@ -54,11 +28,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     (tmp_path / "tmp").mkdir()
 
     def begin(work: str, count: int, marker: str) -> subprocess.Popen[str]:
-        program = subprocess.Popen(
-            [sys.executable, "-m", WORKS, str(tmp_path), f"{WORKS}:{work}", str(count), marker],
-            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
-        )  # fmt: skip
+        program = start_program(tmp_path, work, count, marker, TMPDIR=str(tmp_path / "tmp"))
         started.append(program)
         return program
 

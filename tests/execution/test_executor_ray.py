@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,14 @@ import pytest
 
 from curricle.config.execution import ExecutorParameters
 from curricle.errors import ConfigError
-from curricle.execution import executor_contract
 from curricle.execution.executor import Executor, create_executor
 from curricle.execution.executor_contract import (
     ExecutorContract,
     Make,
     is_running,
-    numbers,
 )
 from curricle.execution.journal import Journal, Status
-
-CONTRACT = executor_contract.__name__
+from tests.execution.programs import WORKS, eventually, processes, start_program
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
@@ -54,28 +52,49 @@ class TestRayExecutor(ExecutorContract):
 
 def test_a_node_that_is_killed_costs_nothing(cluster: Any, tmp_path: Path) -> None:
     node = cluster.add_node(num_cpus=2)
-    log = tmp_path / "log"
+    started, release = tmp_path / "started", tmp_path / "release"
+    items = [
+        {"number": number, "started": str(started), "release": str(release)} for number in range(40)
+    ]
+
+    def kill_the_node_midway() -> None:
+        # Every actor is in the middle of an item, two of them on the node that goes.
+        assert eventually(lambda: len(pids(started)) == 4, 120)
+        at_work = pids(started)
+        cluster.remove_node(node, allow_graceful=False)
+        # Processes of a node on this machine outlive it by a moment; those of a machine would not.
+        assert eventually(lambda: sum(map(is_running, at_work)) == 2, 60)
+        release.touch()
+
     parameters = ExecutorParameters(backend="ray", workers=4, retries=3)
-    killed = False
+    killing = threading.Thread(target=kill_the_node_midway)
+    killing.start()
     with create_executor(parameters) as executor, Journal(tmp_path / "journal") as journal:
-        items = numbers(60, log=str(log), sleep_s=0.1)
-        for _, outcome in executor.map(f"{CONTRACT}:square", items, journal):
-            assert outcome.status is Status.DONE
-            if not killed and len(journal) > 20 and len(pids(log)) == 4:
-                cluster.remove_node(node, allow_graceful=False)
-                killed = True
-    assert killed
-    assert not any(map(is_running, pids(log))), "the workers of the dead node are gone too"
+        outcomes = [outcome for _, outcome in executor.map(f"{WORKS}:released", items, journal)]
+    killing.join()
+    assert not any(map(is_running, pids(started))), "the workers of the dead node are gone too"
+    assert {outcome.status for outcome in outcomes} == {Status.DONE}
+    assert sum(outcome.attempts > 1 for outcome in outcomes) == 2
     with Journal(tmp_path / "journal") as journal:
-        values = [outcome.value["square"] for _, outcome in journal.items()]
-        assert sorted(values) == [number**2 for number in range(60)]
-        assert journal.duplicates == 0
-        # At least one item was under way on the node that died, and was tried again elsewhere.
-        assert any(outcome.attempts > 1 for _, outcome in journal.items())
+        recorded = [outcome.value["number"] for _, outcome in journal.items()]
+        assert sorted(recorded) == list(range(40)) and journal.duplicates == 0
 
 
-def pids(log: Path) -> set[int]:
-    return {int(line.split()[1]) for line in log.read_text().splitlines()}
+def pids(started: Path) -> set[int]:
+    return set(map(int, started.read_text().split())) if started.exists() else set()
+
+
+@pytest.mark.verify
+def test_killing_the_driver_leaves_no_process_in_the_cluster(cluster: Any, tmp_path: Path) -> None:
+    marker = f"{os.getpid()}7"
+    program = start_program(tmp_path, "run_for_long", 4, marker, "ray", RAY_ADDRESS=cluster.address)
+    try:
+        assert eventually(lambda: sum(f"601.{marker}" in p for p in processes(marker)) >= 2, 60)
+        assert eventually(lambda: sum(f"600.{marker}" in p for p in processes(marker)) == 2)
+    finally:
+        program.kill()
+        program.communicate()
+    assert eventually(lambda: not processes(f".{marker}")), processes(marker)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

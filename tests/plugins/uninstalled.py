@@ -40,7 +40,7 @@ def write_metadata(pyproject: Path, site: Path) -> str:
     head = f"Metadata-Version: 2.4\nName: {project['name']}\nVersion: {project['version']}\n"
     requires = (f"Requires-Dist: {name}\n" for name in project.get("dependencies", ()))
     (folder / "METADATA").write_text(head + "".join(requires))
-    (folder / "entry_points.txt").write_text("".join(_sections(project["entry-points"])))
+    (folder / "entry_points.txt").write_text("".join(_sections(project.get("entry-points", {}))))
     return str(pyproject.parent / "src")
 
 

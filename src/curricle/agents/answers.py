@@ -128,7 +128,7 @@ class _Answer:
         if asked.failing:
             printed = self._recorder.call("run_tests")
             if asked.kind is QuestionKind.FAILING:
-                return _shown([test for test in asked.failing if test in printed])
+                return _shown([test for test in asked.failing if test in printed.split("\n")])
         printed = self._recorder.call("read_file", path=asked.file, name=asked.name)
         if asked.result:
             self._edit()

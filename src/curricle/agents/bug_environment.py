@@ -29,10 +29,10 @@ from curricle.execution.grader import grade
 from curricle.execution.limits import Limits
 from curricle.execution.projects import listed_project
 from curricle.execution.sandbox import Sandbox
-from curricle.execution.task_worker import backend_of
 from curricle.languages.backend import LanguageBackend
 from curricle.languages.commands import Level
 from curricle.languages.project import Prepared
+from curricle.languages.registry import get_backend
 from curricle.languages.tasks import BugTask, Patch
 
 FACTORY = "curricle.agents.bug_environment:bug_environments"
@@ -88,7 +88,7 @@ class BugRoom:
     def open(self, row: Mapping[str, Any]) -> BugEnvironment:
         """The environment of a task in its JSON form."""
         task = BugTask.from_json(row)
-        backend = backend_of(task.mutant.language)
+        backend = get_backend(task.mutant.language)
         return BugEnvironment(self, task, self.prepare(task, backend), backend)
 
     def prepare(self, task: BugTask, backend: LanguageBackend) -> Prepared:

@@ -225,7 +225,7 @@ class _Script:
         last = session.record.calls[-1].tool if session.record.calls else ""
         if not (session.parameters.test_after_edit and last == "edit"):
             self._recorder.call("run_tests", "", mistake)
-        printed = session.messages[-1]["content"]
+        printed = session.messages[-1]["content"].split("\n")
         failures = session.last_evaluation
         for test, result in (failures.tests if failures else {}).items():
             if test in printed and result.message:
@@ -268,6 +268,7 @@ class _Script:
         quote = quote_change(before, wrong, self._scope(before)) if wrong else None
         if wrong is None or quote is None:
             return before
+        shown = self._evidence
         self._edit(quote, self._odd(quote, ""), mistake=True)
         if self._test() == "ok":
             raise Stuck("a wrong fix passes")
@@ -279,6 +280,7 @@ class _Script:
         self._require(back is not None, "no quote")
         assert back is not None
         self._edit(back, self._say("That line was right."))
+        self._evidence = shown  # of the code as it is again
         return before
 
     def _wrong_text(self, before: str, on_the_line: bool) -> str | None:

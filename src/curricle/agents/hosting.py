@@ -1,8 +1,9 @@
 """Environments in processes of their own, so that whatever hangs in one can be killed.
 
 An environment is Python: a regular expression that never ends would stop a training run with it. So
-each lives in a worker process; a request that takes too long costs that worker, and the
-conversations in it are masked, not scored. Workers import no torch and start within a second.
+each lives in a worker process. A request that takes too long costs that worker, and its
+conversation is masked, not scored; the others that lived there are opened again in another worker
+and told again what their models said. Workers import no torch and start within a second.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,11 +94,12 @@ class Answered:
     fault: str = ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Request:
     name: str
     verb: str
     item: dict[str, Any]
+    is_repeated: bool = False
 
 
 @dataclass
@@ -110,6 +112,14 @@ class _Seat:
     current: _Request | None = None
     queue: deque[_Request] = field(default_factory=deque)
     names: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _Talk:
+    """All that a conversation has asked; the first ``answered`` of it have their answers."""
+
+    requests: list[_Request]
+    answered: int = 0
 
 
 class HostedEnvironments:
@@ -141,6 +151,7 @@ class HostedEnvironments:
         self._workers = workers
         self._timeout_s = timeout_s
         self._seats: list[_Seat] = []
+        self._talks: dict[str, _Talk] = {}
         self._nursery: Nursery | None = None
         self._failed_starts = 0
 
@@ -161,9 +172,9 @@ class HostedEnvironments:
 
     def open(self, name: str, task: Mapping[str, Any]) -> None:
         """Ask for an environment; its answer has ``messages`` and ``tools``."""
-        seat = self._seat_for_one_more()
-        seat.names.add(name)
-        seat.queue.append(_Request(name, "open", {"name": name, "task": dict(task)}))
+        request = _Request(name, "open", {"name": name, "task": dict(task)})
+        self._talks[name] = _Talk([request])
+        self._settle(name, [request])
 
     def step(self, name: str, message: Mapping[str, Any]) -> None:
         """Pass on the model's message; the answer has ``observation`` and ``done``."""
@@ -175,6 +186,7 @@ class HostedEnvironments:
 
     def drop(self, name: str) -> None:
         """Forget a conversation; nothing more is answered for it."""
+        self._talks.pop(name, None)
         for seat in self._seats:
             if name in seat.names:
                 seat.names.discard(name)
@@ -196,21 +208,23 @@ class HostedEnvironments:
         self._hand_out()
         return answered
 
-    def _seat_for_one_more(self) -> _Seat:
+    def _settle(self, name: str, requests: Sequence[_Request]) -> None:
+        """Give a conversation a place in a worker, a new one while there are few."""
         if len(self._seats) < self._workers:
             if self._nursery is None:
                 self._nursery = Nursery()
             worker = WorkerProcess(self._nursery, self._setup)
             self._seats.append(_Seat(worker, time.monotonic()))
-            return self._seats[-1]
-        return min(self._seats, key=lambda seat: len(seat.names))
+        seat = min(self._seats, key=lambda seat: len(seat.names))
+        seat.names.add(name)
+        seat.queue.extend(requests)
 
     def _ask(self, request: _Request) -> None:
-        for seat in self._seats:
-            if request.name in seat.names:
-                seat.queue.append(request)
-                return
-        raise ValueError(f"{request.name} has no environment")
+        if request.name not in self._talks:
+            raise ValueError(f"{request.name} has no environment")
+        self._talks[request.name].requests.append(request)
+        (seat,) = (seat for seat in self._seats if request.name in seat.names)
+        seat.queue.append(request)
 
     def _hand_out(self) -> None:
         for seat in self._seats:
@@ -229,35 +243,43 @@ class HostedEnvironments:
         if reply.answer is Answer.ERROR:
             raise _as_raised(reply)
         request, seat.current = seat.current, None
-        if reply.answer is Answer.DONE and request is not None:
-            if request.verb == "score":
-                seat.names.discard(request.name)
-            if request.name in seat.names or request.verb == "score":
-                yield Answered(request.name, request.verb, reply.value)
-            return
-        survives = request is not None and not seat.worker.connection.closed
-        yield from self._lose(seat, request, reply.text, survives)
+        if reply.answer is Answer.DONE:
+            assert request is not None
+            yield from self._pass_on(seat, request, reply.value)
+        elif request is not None and not seat.worker.connection.closed:
+            yield from self._mask(request, reply.text)
+        else:
+            yield from self._bury(seat, request, reply.text)
 
-    def _lose(
-        self, seat: _Seat, request: _Request | None, fault: str, survives: bool
-    ) -> Iterator[Answered]:
-        """Give up the conversation that met a fault, or all of a worker that is gone."""
-        verbs = {waiting.name: waiting.verb for waiting in seat.queue}
-        if request is not None:
-            verbs[request.name] = request.verb
-        lost = {request.name} if survives and request is not None else set(seat.names)
-        logger.warning("%d conversations are masked: %s", len(lost), fault)
-        for name in sorted(lost):
-            self.drop(name)
-            yield Answered(name, verbs.get(name, "step"), {}, fault)
-        if survives:
+    def _pass_on(self, seat: _Seat, request: _Request, value: dict[str, Any]) -> Iterator[Answered]:
+        if request.is_repeated or request.name not in seat.names:  # known, or dropped meanwhile
             return
+        self._talks[request.name].answered += 1
+        if request.verb == "score":
+            del self._talks[request.name]
+            seat.names.discard(request.name)
+        yield Answered(request.name, request.verb, value)
+
+    def _mask(self, request: _Request, fault: str) -> Iterator[Answered]:
+        if request.name in self._talks:
+            logger.warning("a conversation is masked: %s", fault)
+            self.drop(request.name)
+            yield Answered(request.name, request.verb, {}, fault)
+
+    def _bury(self, seat: _Seat, request: _Request | None, fault: str) -> Iterator[Answered]:
+        """Mask the conversation that cost a worker, and move the others to another one."""
         seat.worker.kill()
         self._seats.remove(seat)
-        if not seat.is_ready:
+        if request is None:  # it never started, or ended by itself
             self._failed_starts += 1
             if self._failed_starts >= _MAX_FAILED_STARTS:
-                raise ExecutionFailed(f"environments cannot start: {fault}")
+                raise ExecutionFailed(f"environments cannot be kept: {fault}")
+        else:
+            yield from self._mask(request, fault)
+        for name in sorted(seat.names & self._talks.keys()):
+            talk = self._talks[name]
+            known = [replace(asked, is_repeated=True) for asked in talk.requests[: talk.answered]]
+            self._settle(name, [*known, *talk.requests[talk.answered :]])
 
     def _overdue(self, seat: _Seat) -> Reply | None:
         limit = self._timeout_s if seat.is_ready else START_S

@@ -109,7 +109,7 @@ def show_tests(
         return _incomplete(evaluation, message_lines)
     if not broken and not others:
         more = len(evaluation.passed) - len(failing)
-        return f"PASSED {len(failing)} tests" + (f", {more} others pass" if more > 0 else "")
+        return f"PASSED {len(failing)} tests" + (f" and {more} more" if more > 0 else "")
     if not broken:
         head = f"PASSED {len(failing)} tests, but {len(others)} others fail now"
     else:

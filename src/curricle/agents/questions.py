@@ -11,15 +11,17 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TypeVar
 
 from curricle.agents.outline import Definition, definitions, silent_lines
 from curricle.agents.records import SessionRecord
-from curricle.checkpoints.hashing import hash_value
+from curricle.checkpoints.hashing import hash_file, hash_value
 from curricle.config.agents import QuestionParameters
+from curricle.errors import DataError
 from curricle.languages.backend import LanguageBackend
 from curricle.languages.mutation import apply, proposals
-from curricle.languages.project import Changes, Project
+from curricle.languages.project import Changes, Prepared, Project
 from curricle.languages.tasks import BugTask, ProjectMutant
 
 _ID_DIGITS = 16
@@ -147,6 +149,26 @@ def library_questions(
     draw.shuffle(chosen)
     asked = [*found, *asker.about_mutants(chosen)]
     return list({question.id: question for question in asked}.values())
+
+
+def library_project(name: str, language: str, root: Path, sources: Sequence[str]) -> Prepared:
+    """Sources to ask about that nothing is run of, such as a language's own library.
+
+    Args:
+        name: The project's name; a split is by project.
+        language: The backend's name.
+        root: The folder, such as `sysconfig.get_path("stdlib")`; it is only read.
+        sources: Globs below it, such as `("json/*.py", "textwrap.py")`.
+
+    Raises:
+        DataError: The globs match no file.
+    """
+    project = Project(name, language, root, "", tuple(sources), ())
+    files = project.files(project.sources)
+    if not files:
+        raise DataError(f"library {name}: {', '.join(sources)} match no file in {root}.")
+    digest = hash_value([[file, hash_file(root / file)] for file in files])
+    return Prepared(replace(project, digest=digest), None, digest)
 
 
 def task_questions(

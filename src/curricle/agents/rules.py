@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from curricle.agents.outline import Grammar, definitions, quoted_spans
+from curricle.agents.records import Run
 from curricle.languages.backend import LanguageBackend
+from curricle.languages.commands import Level
 from curricle.languages.project import Project
 from curricle.languages.tasks import BugTask, Patch
 
@@ -153,6 +155,43 @@ def rule_patch(rule: Rule, task: BugTask, project: Project, backend: LanguageBac
     broken = str(task.broken(project)[mutant.file])
     mended = next(repairs(rule, broken, backend.operators.grammar, mutant.function), None)
     return no_op_patch() if mended is None else Patch({mutant.file: mended})
+
+
+def searched_patch(
+    task: BugTask,
+    project: Project,
+    backend: LanguageBackend,
+    run: Run,
+    tries: int = len(RULES),
+    rules: Sequence[Rule] = RULES,
+) -> Patch:
+    """The first rule's repair that passes the visible tests: what an agent with tests must beat.
+
+    Args:
+        task: The bug; its held-out tests are not looked at.
+        project: Its pristine project.
+        backend: Its language.
+        run: Executes the visible tests.
+        tries: Repairs that are run at most, as many as an agent may test.
+        rules: In the order in which they are tried.
+
+    Returns:
+        The repair, or nothing when none passes.
+
+    Raises:
+        InfrastructureFault: The machine failed; nothing is known of the rules.
+    """
+    tried: dict[str, Patch] = {}
+    for rule in rules:
+        patch = rule_patch(rule, task, project, backend)
+        if not patch.changes or patch.id in tried or len(tried) == tries:
+            continue
+        tried[patch.id] = patch
+        changes = {**task.broken(project), **patch.changes}
+        evaluation = run(changes, Level.TEST, task.failing)
+        if evaluation.complete and evaluation.passed >= set(task.failing):
+            return patch
+    return no_op_patch()
 
 
 def no_op_patch() -> Patch:

@@ -89,6 +89,17 @@ class Attempt:
         }
 
     @classmethod
+    def masked(
+        cls, task: BugTask, sample: int, note: str, messages: Sequence[Mapping[str, Any]] = ()
+    ) -> Attempt:
+        """An attempt that the machine spoiled: counted, never scored."""
+        return cls(
+            task.id, task.mutant.project, task.mutant.mutant.operator, sample, Verdict(None),
+            Failure.INFRASTRUCTURE, 0, 0, 0, 0, 0, note or "infrastructure", {},
+            tuple(dict(message) for message in messages),
+        )  # fmt: skip
+
+    @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Attempt:
         """Rebuild an attempt from its JSON form."""
         fields = dict(content)

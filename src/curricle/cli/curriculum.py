@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -103,3 +104,21 @@ def plan(
 
     with opened(metadata, env, params) as project:
         show_plan(project, pipelines or ["__default__"], register_pipelines(), stage_specs())
+
+
+@curriculum.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--as", "stage", required=True, help="The stage whose checkpoint it becomes.")
+@env_option
+@click.pass_obj
+@ends_clearly
+def adopt(metadata: ProjectMetadata, path: Path, stage: str, env: str | None) -> None:
+    """Take in a model that was trained elsewhere: its certificate says that no gate judged it."""
+    from curricle.cli.adoption import adopt_model
+
+    with opened(metadata, env) as project:
+        certificate = adopt_model(project, path, stage, register_pipelines())
+    click.echo(
+        f"{stage}_checkpoint is now {path}, adopted: no gate of this curriculum judged it. "
+        f"Certificate {certificate.hash[:16]}, stored as {certificate.candidate.path}."
+    )

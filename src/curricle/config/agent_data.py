@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from curricle.config.agents import ExpertParameters, QuestionParameters, SessionParameters
 from curricle.config.base import Parameters
+from curricle.config.generation import GenerationParameters, RolloutParameters
 
 
 class DemonstrationParameters(Parameters):
@@ -49,4 +52,61 @@ class ToolLessonParameters(Parameters):
     mutants: int = Field(default=100, ge=0)
     max_questions: int = Field(default=400, ge=1)
     kind_share: float = Field(default=0.5, gt=0, le=1)
+    seed: int = 0
+
+
+class PracticeParameters(Parameters):
+    """Bug tasks to try, for GRPO.
+
+    Attributes:
+        max_tasks: At most so many, balanced over operators.
+        operator_share: One operator's largest share of them.
+        seed: Draws them.
+    """
+
+    max_tasks: int = Field(default=100, ge=1)
+    operator_share: float = Field(default=0.2, gt=0, le=1)
+    seed: int = 0
+
+
+class AgentRolloutParameters(Parameters):
+    """Attempts at bug tasks by a model, each graded in the end.
+
+    Attributes:
+        session: What tools show; the same in every stage and in evaluation.
+        rollout: What bounds a conversation.
+        generation: How answers are generated.
+        renderer: How conversations are written; ``None`` takes what the checkpoint carries.
+        max_tasks: At most so many tasks, in their stored order.
+        samples: Attempts at each; more than one need a temperature.
+        levels: Beside the tests: ``check``, ``lint``; compared with the original.
+        run_wall_s: Seconds that a run of tests may take.
+    """
+
+    session: SessionParameters = SessionParameters()
+    rollout: RolloutParameters = RolloutParameters()
+    generation: GenerationParameters = GenerationParameters()
+    renderer: Literal["plain", "json", "harmony"] | None = None
+    max_tasks: int = Field(default=24, ge=1)
+    samples: int = Field(default=1, ge=1)
+    levels: tuple[Literal["check", "lint"], ...] = ()
+    run_wall_s: float = Field(default=20.0, gt=0)
+
+
+class AgentPairParameters(Parameters):
+    """Pairs of conversations, of which one fixed the bug and one did not.
+
+    Attributes:
+        rollouts: Attempts of the model that the stage starts from.
+        per_task: Pairs of one task at most.
+        operator_share: One operator's largest share of the pairs.
+        demonstrations: Whether a task that the model never fixed is paired with what the scripted
+            expert did on it.
+        seed: Draws pairs.
+    """
+
+    rollouts: AgentRolloutParameters = AgentRolloutParameters(samples=4)
+    per_task: int = Field(default=2, ge=1)
+    operator_share: float = Field(default=0.2, gt=0, le=1)
+    demonstrations: bool = True
     seed: int = 0

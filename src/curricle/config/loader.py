@@ -6,7 +6,7 @@ plugin base < project base < plugin environment < project environment < ``--para
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class CurricleConfigLoader(OmegaConfigLoader):
         conf_source: the project's folder of configuration.
         plugin_conf: gives the packaged configuration of plugins, by distribution: folders with
             ``base`` and, if a plugin wants, further environments. Asked when it is first needed.
+        languages: gives the names of the installed languages, each of which gets the defaults of
+            ``language.stages`` as stages of its own.
         args: for Kedro's loader.
         kwargs: likewise.
     """
@@ -36,6 +38,7 @@ class CurricleConfigLoader(OmegaConfigLoader):
         conf_source: str,
         *args: Any,
         plugin_conf: Callable[[], Mapping[str, Path]] = dict,
+        languages: Callable[[], Iterable[str]] = tuple,
         **kwargs: Any,
     ) -> None:
         root = find_kedro_project(Path(conf_source)) or find_kedro_project(Path.cwd()) or Path.cwd()
@@ -45,6 +48,7 @@ class CurricleConfigLoader(OmegaConfigLoader):
             "project", lambda path: str((root / path).resolve()), replace=True
         )
         self._plugin_conf = plugin_conf
+        self._languages = languages
         super().__init__(conf_source, *args, **kwargs)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
@@ -53,6 +57,11 @@ class CurricleConfigLoader(OmegaConfigLoader):
         Raises:
             ConfigError: two plugins give the same parameter or dataset.
         """
+        was_set = key in self
+        merged = self._merged(key)
+        return merged if was_set or key != "parameters" else spread(merged, self._languages())
+
+    def _merged(self, key: str) -> dict[str, Any]:
         was_set = key in self
         project: dict[str, Any] = super().__getitem__(key)
         if was_set or key not in ("parameters", "catalog"):
@@ -93,6 +102,29 @@ class CurricleConfigLoader(OmegaConfigLoader):
             str(folder), self.config_patterns[key], key, set()
         )
         return layer
+
+
+def spread(parameters: dict[str, Any], languages: Iterable[str]) -> dict[str, Any]:
+    """Give every language the stages and policies that stand once, under ``language``.
+
+    ``language.stages.sft`` lies beneath ``lang_<x>_sft``, ``gates.language.sft`` beneath
+    ``gates.lang_<x>_sft``: budgets belong to the core and its environments, so that a plugin need
+    not know them, and a language may still differ. ``agent`` holds what several blocks take over
+    by interpolation; nothing else reads it.
+    """
+    result = {name: block for name, block in parameters.items() if name != "agent"}
+    shared = dict(result.pop("language", {}))
+    gates = dict(result.pop("gates", {}))
+    stages, policies = shared.pop("stages", {}), gates.pop("language", {})
+    for language in languages:
+        for stage, block in stages.items():
+            name = f"lang_{language}_{stage}"
+            result[name] = _over(block, result.get(name, {}))
+        for stage, policy in policies.items():
+            name = f"lang_{language}_{stage}"
+            gates[name] = _over(policy, gates.get(name, {}))
+    return {**result, **({"language": shared} if shared else {}),
+            **({"gates": gates} if gates else {})}  # fmt: skip
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from curricle.config.agent_data import AgentRolloutParameters
 from curricle.config.base import Parameters
 
 Precision = Literal["auto", "fp32", "bf16", "fp8"]
@@ -171,6 +172,7 @@ class EvaluateParameters(Parameters):
         max_requests: at most so many unsafe, and as many safe, requests.
         max_new_tokens: length at which a generated answer is cut.
         per_device_eval_batch_size: rows of one forward pass.
+        agent: how a coding agent is measured on held-out bug tasks; for its stages only.
     """
 
     max_rows: int = Field(default=256, ge=1)
@@ -178,3 +180,4 @@ class EvaluateParameters(Parameters):
     max_requests: int = Field(default=64, ge=1)
     max_new_tokens: int = Field(default=24, ge=1)
     per_device_eval_batch_size: int = Field(default=16, ge=1)
+    agent: AgentRolloutParameters | None = None

@@ -19,8 +19,12 @@ import torch
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
+from curricle.agents.scoring import fixed_rate
+from curricle.agents.statistics import wilson_rate
 from curricle.config.training import EvaluateParameters
 from curricle.engine.adapters import ADAPTER_FOLDER, merge_logit_difference
+from curricle.engine.agent_rollouts import ATTEMPTS, attempt_tasks, stored_tasks, write_attempts
+from curricle.engine.agent_rows import render_samples
 from curricle.engine.generation import greedy_answers
 from curricle.engine.hardware import device
 from curricle.engine.models import load_model, load_tokenizer
@@ -29,7 +33,7 @@ from curricle.engine.post_training import PackedRows
 from curricle.engine.precision import autocast
 from curricle.engine.pretraining import open_packed
 from curricle.engine.rendering import Rendered, attach_chat_template, render, render_row
-from curricle.errors import DataError
+from curricle.errors import ConfigError, DataError
 from curricle.launch.job import Job, JobResult
 from curricle.pipelines.corpus.packed import IGNORED
 from curricle.pipelines.sft.requests import is_answer, is_refusal
@@ -115,6 +119,32 @@ def measure_chat(subject: Subject) -> Metrics:
     return {"assistant_token_accuracy": correct / tokens}
 
 
+def measure_agent(subject: Subject) -> Metrics:
+    """What the candidate does with held-out bug tasks; transcripts go to ``attempts.jsonl``.
+
+    ``fixed_rate`` is the share that the full grader accepts, with the bounds of its 95% interval;
+    attempts that the machine spoiled are not counted.
+    """
+    parameters, job = subject.parameters.agent, subject.job
+    if parameters is None:
+        raise ConfigError(f"{job.step}: to measure an agent, set {job.step}.agent")
+    tasks = stored_tasks(job, "heldout")[: parameters.max_tasks]
+    attempts = attempt_tasks(job, job.inputs["candidate"], tasks, parameters)
+    write_attempts(job.output / ATTEMPTS, attempts)
+    known = [attempt for attempt in attempts if attempt.verdict.fixed is not None]
+    if not known:
+        raise DataError(f"{job.step}: the machine spoiled all {len(attempts)} attempts")
+    fixed = fixed_rate(attempts)
+    calls = wilson_rate(sum(a.valid_calls for a in known), sum(a.calls for a in known))
+    return {
+        "fixed_rate": fixed.value,
+        "fixed_rate_low": fixed.low,
+        "fixed_rate_high": fixed.high,
+        "valid_call_rate": calls.value,
+        "tokens_per_attempt": sum(a.tokens for a in known) / len(known),
+    }
+
+
 def measure_requests(subject: Subject) -> Metrics:
     """Refusal rate on unsafe requests, and over-refusal on look-alike safe ones.
 
@@ -191,10 +221,10 @@ def measure_task(subject: Subject) -> Metrics:
 
 def measure_merge(subject: Subject) -> Metrics:
     """Largest logit difference between the merged candidate and its adapter on the parent."""
-    samples = [
-        render(subject.tokenizer, row["messages"], "heldout.jsonl")
-        for row in _rows(subject, "heldout.jsonl")[:8]
-    ]
+    path = _data(subject, "heldout.jsonl")
+    samples = list(islice(render_samples(subject.tokenizer, path, None, subject.job.step), 8))
+    if not samples:
+        raise DataError(f"{subject.job.step}: {path} is empty, so nothing can be measured on it")
     length = min(len(sample) for sample in samples)
     input_ids = torch.from_numpy(np.stack([s.input_ids[:length] for s in samples])).to(device())
     adapter = subject.job.inputs["candidate"] / ADAPTER_FOLDER
@@ -210,6 +240,7 @@ MEASURES: dict[str, Callable[[Subject], Metrics]] = {
     "preference": measure_preference,
     "task": measure_task,
     "merge": measure_merge,
+    "agent": measure_agent,
 }
 
 

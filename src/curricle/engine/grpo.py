@@ -26,7 +26,7 @@ from curricle.config.agent_training import GrpoParameters
 from curricle.engine.adapters import adapter_arguments, save_trained
 from curricle.engine.generation.batching import BatchedGenerator
 from curricle.engine.generation.llama import LlamaDecoder
-from curricle.engine.grpo_journal import RoundJournal
+from curricle.engine.grpo_journal import JOURNAL_NAME, RoundJournal
 from curricle.engine.grpo_rollouts import Rollouts
 from curricle.engine.grpo_rounds import Round, Task, draw_round, require_tasks
 from curricle.engine.grpo_trainer import GroupTrainer, grpo_arguments
@@ -34,6 +34,7 @@ from curricle.engine.models import load_model, load_tokenizer
 from curricle.engine.post_training import write_curve
 from curricle.engine.renderers import Renderer, attach_agent_template, renderer_for
 from curricle.engine.trainers import train
+from curricle.errors import StoreError
 from curricle.launch.job import Job, JobResult
 from curricle.pipelines.sft.rows import read_rows
 
@@ -116,6 +117,11 @@ class Rounds:
         recorded = self._journal.find(number)
         if recorded is not None:
             return recorded
+        if number != len(self._journal.rounds):
+            raise StoreError(
+                f"{JOURNAL_NAME} ends before round {number}, which a saved step has already been "
+                f"trained on. Remove the folder that it is in, and train from the beginning."
+            )
         started = time.monotonic()
         drawn = self._journal.rounds[-1].drawn if number else 0
         with generator(trainer, self._parameters, self._renderer) as drawing:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curricle.config.agent_training import GrpoParameters
-from curricle.errors import DataError
+from curricle.errors import DataError, ExecutionFailed
 
 Task = dict[str, Any]
 
@@ -91,7 +91,9 @@ class Round:
         groups = [*self.groups, *self.replaced]
         attempts = [attempt for group in groups for attempt in group.attempts]
         calls = sum(attempt.calls for attempt in attempts)
+        rewards = [reward for group in groups for reward in group.rewards]
         return {
+            "tries/reward": sum(rewards) / len(rewards),
             "groups/differing": sum(group.differs for group in groups) / len(groups),
             "groups/masked": float(sum(not group.rewards for group in groups)),
             "groups/redrawn": float(len(self.replaced)),
@@ -118,6 +120,9 @@ def draw_round(
         tasks: all of them.
         parameters: of the job.
         roll_out: tries tasks with the model as it is.
+
+    Raises:
+        ExecutionFailed: not one try came to a reward.
     """
     kept: list[Group] = []
     idle: list[Group] = []
@@ -140,6 +145,13 @@ def draw_round(
             first = place * parameters.num_generations
             group = Group(task, attempts[first : first + parameters.num_generations])
             (kept if group.differs else idle).append(group)
+    if not any(group.rewards for group in [*kept, *idle]):
+        notes = sorted({a.note for group in idle for a in group.attempts})
+        raise ExecutionFailed(
+            f"round {number}: not one of its tries came to a reward. The first reasons: "
+            f"{'; '.join(notes[:3])}. Mend the environment; the same command goes on with this "
+            f"round."
+        )
     # What could not be replaced is trained on as it is: it adds nothing, and the step is smaller.
     missing = parameters.groups - len(kept)
     return Round(number, kept + idle[:missing], idle[missing:], drawn)

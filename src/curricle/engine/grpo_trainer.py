@@ -72,7 +72,8 @@ class GroupTrainer(OurSchedule, GRPOTrainer):  # type: ignore[misc]
     parameters: GrpoParameters
     curve_keys = (
         "step", "loss", "learning_rate", "grad_norm", "reward", "reward_std", "kl", "entropy",
-        "groups/differing", "groups/masked", "groups/redrawn", "tries/masked", "tries/overlong",
+        "tries/reward", "tries/masked", "tries/overlong", "groups/differing", "groups/masked",
+        "groups/redrawn",
         "calls/valid", "turns", "tokens", "kl_to_start", "clip_ratio/region_mean",
     )  # fmt: skip
 

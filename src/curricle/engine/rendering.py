@@ -7,17 +7,14 @@ spells ``<|im_end|>``, which ends the turn of whoever quotes it. Here each is an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from curricle.errors import DataError
-from curricle.pipelines.sft.rows import read_rows
 
 Messages = list[dict[str, Any]]
 
@@ -87,12 +84,6 @@ def render(tokenizer: Tokenizer, messages: Messages, where: str) -> Rendered:
     return Rendered(input_ids, mask)
 
 
-def render_file(tokenizer: Tokenizer, path: Path) -> Iterator[Rendered]:
-    """Render every row of a JSONL file of conversations and plain texts."""
-    for number, row in read_rows(path):
-        yield render_row(tokenizer, row, f"{path.name}, row {number}")
-
-
 def render_row(tokenizer: Tokenizer, row: dict[str, Any], where: str) -> Rendered:
     """Render a row with ``messages``, or one with a plain ``text``, which is trained as a whole."""
     if row.get("messages") is not None:
@@ -141,18 +132,3 @@ def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """Return (start, stop) of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], mask.astype(np.int8), [0]))))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-
-
-def keep_short(samples: Iterable[Rendered], max_length: int) -> tuple[list[Rendered], int]:
-    """Split off the samples that are too long; never cut one.
-
-    Returns:
-        The samples of at most ``max_length`` tokens, and how many were longer.
-    """
-    kept, dropped = [], 0
-    for sample in samples:
-        if len(sample) <= max_length:
-            kept.append(sample)
-        else:
-            dropped += 1
-    return kept, dropped

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from curricle.errors import StoreError
 
@@ -79,6 +79,7 @@ class Journal:
         self._places: dict[str, int] = {}
         self._masked: set[str] = set()
         self._segments: list[Path] = []
+        self._reader: tuple[int, BinaryIO] | None = None
         self._writer: int | None = None
         self._size = 0
         self._synced_at = 0.0
@@ -105,9 +106,9 @@ class Journal:
         place = self._places.get(key)
         if place is None:
             return None
-        with self._segments[place >> _OFFSET_BITS].open("rb") as stream:
-            stream.seek(place & ((1 << _OFFSET_BITS) - 1))
-            return _outcome(json.loads(stream.readline()))
+        stream = self._open_for_reading(place >> _OFFSET_BITS)
+        stream.seek(place & ((1 << _OFFSET_BITS) - 1))
+        return _outcome(json.loads(stream.readline()))
 
     def items(self) -> Iterator[tuple[str, Outcome]]:
         """Every key with its outcome, in the order of recording, one in memory at a time."""
@@ -157,7 +158,10 @@ class Journal:
         self._synced_at = time.monotonic()
 
     def close(self) -> None:
-        """Sync, and release the segment; what was recorded can still be read."""
+        """Sync, and release all files; what was recorded can still be read."""
+        if self._reader is not None:
+            self._reader[1].close()
+            self._reader = None
         if self._writer is not None:
             self.sync()
             os.close(self._writer)
@@ -168,6 +172,14 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _open_for_reading(self, segment: int) -> BinaryIO:
+        """A stream of a segment; the last one stays open, because a resume reads in order."""
+        if self._reader is None or self._reader[0] != segment:
+            if self._reader is not None:
+                self._reader[1].close()
+            self._reader = segment, self._segments[segment].open("rb")
+        return self._reader[1]
 
     def _read_keys(self, segment: Path) -> None:
         number, offset = len(self._segments), 0

@@ -310,7 +310,7 @@ def _readable(text: str) -> int:
         return os.open(os.devnull, os.O_RDONLY)
     descriptor = os.memfd_create("stdin")
     with open(descriptor, "wb", closefd=False) as stream:
-        stream.write(text.encode("utf-8", "surrogateescape"))
+        stream.write(text.encode("utf-8", "surrogatepass"))
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
 

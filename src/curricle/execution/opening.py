@@ -9,6 +9,7 @@ from pathlib import Path
 from curricle.config.execution import SandboxParameters
 from curricle.errors import SandboxUnavailable
 from curricle.execution.bubblewrap import BubblewrapSandbox
+from curricle.execution.gvisor import RunscSandbox, runsc_path
 from curricle.execution.probe import probe_once
 from curricle.execution.sandbox import Sandbox, SandboxLevel
 from curricle.execution.unsafe_local import UnsafeLocalSandbox
@@ -47,6 +48,8 @@ def open_sandbox(parameters: SandboxParameters) -> Sandbox:
 
 
 def _sandbox(backend: str) -> tuple[Sandbox, Path]:
+    if backend == "runsc":
+        return RunscSandbox(), runsc_path()
     return BubblewrapSandbox(), bwrap_path()
 
 

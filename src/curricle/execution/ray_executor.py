@@ -40,7 +40,7 @@ class RayExecutor(Executor):
         if self._joined:
             _join(self._ray, parameters.ray_address)
         cores = int(self._ray.cluster_resources().get("CPU", 1))
-        self._capacity = parameters.workers or cores
+        self._capacity = parameters.workers or max(cores, 1)
 
     @property
     def capacity(self) -> int:

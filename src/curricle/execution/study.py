@@ -71,14 +71,15 @@ def study_project(
     limits: Limits,
     min_stable_share: float,
 ) -> Study:
-    """Run a project's tests as they are, twice, and once traced.
+    """Run a project's tests as they are, twice; the second time traced, where the backend can.
 
     Raises:
         DataError: It cannot be used; says why.
         InfrastructureFault: The sandbox failed.
     """
-    runs = [evaluate(backend, prepared, {}, Level.TEST, sandbox, limits) for _ in range(2)]
-    for run in runs:
+    first = evaluate(backend, prepared, {}, Level.TEST, sandbox, limits)
+    second, reach = _traced(backend, prepared, sandbox, limits)
+    for run in (first, second):
         if run.limits_hit:
             raise DataError(
                 f"its tests, unmodified, exceed a limit: {', '.join(sorted(run.limits_hit))}. "
@@ -86,7 +87,6 @@ def study_project(
             )
         if not run.complete:
             raise DataError(f"its tests, unmodified, do not run to their end: {run.note[:400]}")
-    first, second = runs
     ids = sorted({*first.tests, *second.tests})
     passing = first.passed & second.passed
     flaky = [name for name in ids if _status(first, name) is not _status(second, name)]
@@ -101,14 +101,23 @@ def study_project(
             f"{_why(first, failing or flaky)}"
         )
     durations = {name: round(first.tests[name].duration_s, 4) for name in sorted(passing)}
-    outputs = [
-        sandbox.run(command, prepared, {}, limits, binds=backend.binds(), warm=backend.warm)
-        for command in backend.trace(prepared)
-    ]
-    reach = backend.tests_reaching(prepared, outputs) if outputs else {}
     kept = {key: tuple(sorted(passing & set(tests))) for key, tests in sorted(reach.items())}
     return Study(durations, tuple(failing), tuple(flaky),
                  {key: tests for key, tests in kept.items() if tests})  # fmt: skip
+
+
+def _traced(
+    backend: LanguageBackend, prepared: Prepared, sandbox: Sandbox, limits: Limits
+) -> tuple[Evaluation, Mapping[str, Sequence[str]]]:
+    commands = backend.trace(prepared)
+    if not commands:
+        return evaluate(backend, prepared, {}, Level.TEST, sandbox, limits), {}
+    outputs = [
+        sandbox.run(command, prepared, {}, limits, binds=backend.binds(), warm=backend.warm)
+        for command in commands
+    ]
+    run = backend.parse(prepared, Level.TEST, outputs)
+    return run, backend.tests_reaching(prepared, outputs) if run.complete else {}
 
 
 def _status(run: Evaluation, name: str) -> TestStatus | None:

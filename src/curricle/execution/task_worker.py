@@ -6,28 +6,29 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from curricle.config.execution import Limits, SandboxParameters
 from curricle.config.tasks import TaskBudget
-from curricle.errors import ConfigError, DataError
-from curricle.execution.bubblewrap import BubblewrapSandbox
+from curricle.errors import DataError
 from curricle.execution.evaluate import prepare_project
-from curricle.execution.limits import Limits
+from curricle.execution.opening import open_sandbox
 from curricle.execution.projects import listed_project
 from curricle.execution.sandbox import Sandbox
 from curricle.execution.study import Study, study_project
-from curricle.execution.verification import verify
+from curricle.execution.verification import Verdict, verify
 from curricle.languages.backend import LanguageBackend
 from curricle.languages.commands import Command, Output
 from curricle.languages.mutation import Mutant
 from curricle.languages.project import Prepared
+from curricle.languages.registry import get_backend
 from curricle.languages.tasks import ProjectMutant
 
 STUDY = "curricle.execution.task_worker:study_item"
 VERIFY = "curricle.execution.task_worker:verify_item"
 PROPOSE = "curricle.execution.task_worker:propose_item"
+_OUTPUT_BYTES = 32 << 20
 OPEN = "curricle.execution.task_worker:open_worker"
 
 
@@ -47,29 +48,20 @@ class TaskWorker:
 
 @contextmanager
 def open_worker(settings: Mapping[str, Any]) -> Iterator[TaskWorker]:
-    """Set a worker up: `language`, and the folder `prepared` that keeps prepared projects."""
-    with BubblewrapSandbox() as sandbox:
-        yield TaskWorker(backend_of(settings["language"]), sandbox, Path(settings["prepared"]))
+    """Set a worker up.
 
-
-def backend_of(language: str) -> LanguageBackend:
-    """The installed backend of a language.
-
-    Raises:
-        ConfigError: There is none.
+    Args:
+        settings: `language`, the folder `prepared` that keeps prepared projects, and the
+            parameters of the `sandbox` when they are not the default.
     """
-    for entry in entry_points(group="curricle.languages", name=language):
-        backend: LanguageBackend = entry.load()()
-        return backend
-    raise ConfigError(
-        f"no backend for {language!r} is installed. Install it: "
-        f"pip install plugins/curricle-{language}"
-    )
+    with open_sandbox(SandboxParameters.model_validate(settings.get("sandbox", {}))) as sandbox:
+        yield TaskWorker(get_backend(settings["language"]), sandbox, Path(settings["prepared"]))
 
 
 def limits_of(budget: TaskBudget) -> Limits:
     """The bounds of a run of all of a project's tests, and of a batch of mutants."""
-    return Limits(wall_s=budget.project_wall_s)
+    # A trace names every test of every function; what is cut short counts as unknown.
+    return Limits(wall_s=budget.project_wall_s, output_bytes=_OUTPUT_BYTES)
 
 
 def study_item(item: Mapping[str, Any], worker: TaskWorker) -> dict[str, Any]:
@@ -94,9 +86,8 @@ def propose_item(item: Mapping[str, Any], worker: TaskWorker) -> dict[str, Any]:
     try:
         prepared = worker.prepare(item, limits)
         command: Command = tool.command(prepared.project, item["max_mutants"])
-        output: Output = worker.sandbox.run(
-            command, prepared, {}, limits, binds=worker.backend.binds()
-        )
+        binds = sorted({*worker.backend.binds(), *tool.binds()})
+        output: Output = worker.sandbox.run(command, prepared, {}, limits, binds=binds)
         found = tool.parse(prepared.project, output)
     except DataError as error:
         return {"refused": str(error)}
@@ -109,10 +100,14 @@ def verify_item(item: Mapping[str, Any], worker: TaskWorker) -> dict[str, Any]:
     limits = limits_of(budget)
     prepared = worker.prepare(item, limits)
     study = Study.from_json(json.loads(Path(item["study"]).read_text())["study"])
-    verdicts = verify(
-        worker.backend, prepared, study, [read_mutant(m) for m in item["mutants"]],
-        worker.sandbox, limits, budget, item["project"]["split"],
-    )  # fmt: skip
+    mutants = [read_mutant(row) for row in item["mutants"]]
+    try:
+        verdicts = verify(
+            worker.backend, prepared, study, mutants, worker.sandbox, limits, budget,
+            item["project"]["split"],
+        )  # fmt: skip
+    except DataError as error:  # it was studied, and yet cannot be loaded: the others go on
+        verdicts = [Verdict(mutant, None, str(error).split("\n", 1)[0]) for mutant in mutants]
     return {"verdicts": [verdict.to_json() for verdict in verdicts]}
 
 

@@ -35,7 +35,7 @@ REVISION = 1
 
 _SLACK_S = 1.5
 _SLOWER = 5.0
-_FAILURE_CHARACTERS = 700
+_MESSAGE_CHARACTERS = 300
 _FAILURES_SHOWN = 2
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
@@ -111,7 +111,7 @@ def choose_tests(study: Study, mutant: ProjectMutant, budget: TaskBudget) -> tup
 
 @dataclass(frozen=True)
 class Proof:
-    """A mutant that fails, by the tests that say so."""
+    """A mutant that fails, by the tests that said so twice."""
 
     mutant: ProjectMutant
     failing: tuple[str, ...]
@@ -136,7 +136,8 @@ def judge(
     if reason or result.second is None:
         return reason
     passing = (result.first.passed & sound) - failing
-    return Proof(mutant, tuple(sorted(failing)), tuple(sorted(passing)), result.second)
+    proven = failing & set(result.second.tests)
+    return Proof(mutant, tuple(sorted(proven)), tuple(sorted(passing)), result.second)
 
 
 def _objection(first: Evaluation) -> str:
@@ -156,7 +157,7 @@ def _disagreement(result: TrialResult, failing: frozenset[str] | set[str], sound
     if second is None or second.limits_hit or not second.complete:
         return "not the same twice"
     again = set(second.tests) & sound
-    alike = failing <= again and second.failed & sound == failing
+    alike = failing & again and second.failed & sound == failing & again
     return "" if alike else "not the same twice"
 
 
@@ -183,11 +184,11 @@ def failure_text(evaluation: Evaluation, tests: Sequence[str]) -> str:
     parts = []
     for test in tests[:_FAILURES_SHOWN]:
         message = evaluation.tests[test].message.split("\n\n", 1)[0]
-        parts.append(f"{test}\n{_ADDRESS.sub('0x', message)[: _FAILURE_CHARACTERS // 2]}")
+        parts.append(f"{test}\n{_ADDRESS.sub('0x', message)[:_MESSAGE_CHARACTERS]}")
     more = len(tests) - _FAILURES_SHOWN
     if more > 0:
         parts.append(f"and {more} more")
-    return "\n".join(parts)[:_FAILURE_CHARACTERS]
+    return "\n".join(parts)
 
 
 def batch_key(

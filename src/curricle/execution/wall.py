@@ -50,6 +50,13 @@ def bwrap_path() -> Path:
     return Path(installed)
 
 
+def is_root() -> bool:
+    """Whether this is the machine's root, not one of a user namespace such as a container's."""
+    with open("/proc/self/uid_map") as stream:
+        first = stream.readline().split()
+    return os.geteuid() == 0 and first == ["0", "0", str(2**32 - 1)]
+
+
 def base_interpreter() -> str:
     """The interpreter beneath any virtual environment; every sandbox of ours has it inside."""
     return str(Path(sys.base_prefix, "bin", Path(sys.executable).resolve().name))
@@ -114,7 +121,7 @@ class _Places:
 
     def __init__(self) -> None:
         self.sources: list[dict[str, object]] = []
-        self._is_root = os.geteuid() == 0
+        self._is_root = is_root()
 
     @property
     def user(self) -> int | None:

@@ -14,12 +14,15 @@ import json
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 from curricle.errors import CurricleError, InfrastructureFault
+
+_SENDING = threading.Lock()
 
 
 def resolve(name: str) -> Callable[..., Any]:
@@ -86,7 +89,8 @@ def _failure(error: Exception) -> tuple[Any, ...]:
 
 
 def _send(connection: Connection, *message: Any) -> None:
-    connection.send_bytes(json.dumps(message).encode("ascii"))
+    with _SENDING:  # threads of a work function may log while it answers
+        connection.send_bytes(json.dumps(message).encode("ascii"))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,10 @@ class MutationTool(ABC):
 
     name: str
 
+    def binds(self) -> Sequence[str]:
+        """Absolute folders that the tool needs beside those of the backend."""
+        return ()
+
     @abstractmethod
     def command(self, project: Project, max_mutants: int) -> Command:
         """The command that lists mutants, run in a disposable view of the project."""
@@ -225,7 +229,7 @@ class LanguageBackend(ABC):
         return {}
 
     def trace(self, prepared: Prepared) -> Sequence[Command]:
-        """The commands of that traced baseline run."""
+        """The commands of that traced baseline run; `parse` reads it as one of `Level.TEST`."""
         return ()
 
     def trials(self, prepared: Prepared, wanted: Sequence[Trial]) -> Command | None:

@@ -12,6 +12,13 @@ METRIC_GROUPS: dict[str, tuple[str, ...]] = {
     "requests": ("refusal_rate", "over_refusal_rate"),
     "preference": ("preference_accuracy", "ranking_accuracy", "reward_margin"),
     "task": ("task_accuracy",),
+    "agent": (
+        "fixed_rate",
+        "fixed_rate_low",
+        "fixed_rate_high",
+        "valid_call_rate",
+        "tokens_per_attempt",
+    ),
     "merge": ("merge_logit_difference",),
 }
 """Group to metrics. Higher is better but for perplexity, over-refusal and the merge difference."""

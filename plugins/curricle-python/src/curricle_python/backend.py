@@ -24,6 +24,7 @@ from curricle_python.canaries import first_test_folder, make_canaries
 from curricle_python.comparing import PythonComparison
 from curricle_python.freezing import changed_functions, freeze
 from curricle_python.layout import find_layout
+from curricle_python.mutmut_tool import Mutmut
 from curricle_python.samples import SAMPLES
 from curricle_python.scanning import scan
 from curricle_python.toolchain import TOOLCHAIN, folders
@@ -44,6 +45,7 @@ class PythonBackend(LanguageBackend):
     operators = PYTHON_OPERATORS
     warm = running.WARM
     comparison = PythonComparison()
+    mutation_tools = (Mutmut(),)
     metrics = {  # noqa: RUF012 (declared as a ClassVar by the contract)
         Level.TEST: "pytest_pass_rate",
         Level.CHECK: "mypy_clean_rate",
@@ -116,5 +118,5 @@ class PythonBackend(LanguageBackend):
         return reaching(outputs)
 
     def samples(self) -> Sequence[Mapping[str, Any]]:
-        """Two small projects that come with this plugin."""
+        """Small projects that come with this plugin, one for each split."""
         return SAMPLES

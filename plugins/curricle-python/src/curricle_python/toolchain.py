@@ -69,6 +69,12 @@ def folders() -> tuple[str, ...]:
     return tuple(sorted(wanted))
 
 
+@cache
+def packages_of(name: str) -> tuple[str, ...]:
+    """The packages that one more tool needs."""
+    return tuple(sorted(_packages((name,))))
+
+
 def _packages(names: tuple[str, ...]) -> set[str]:
     """The top-level files and folders of some distributions and of all that they require."""
     found: set[str] = set()

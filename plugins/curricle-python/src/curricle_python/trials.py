@@ -31,7 +31,7 @@ def trials_command(prepared: Prepared, trials: Sequence[Trial]) -> Command:
     """One process tree that runs every trial by two methods."""
     timeout_s = _START_S + sum(2 * trial.limit_s for trial in trials)
     return _command(
-        prepared, "run_mutants.py", _TRIALS, timeout_s,
+        prepared, "run_mutants.py", (_TRIALS,), timeout_s,
         conftests=bool(prepared.project.files(("**/conftest.py",))),
         trials=[_trial_request(trial) for trial in trials],
     )  # fmt: skip
@@ -61,7 +61,11 @@ def read_trials(trials: Sequence[Trial], output: Output) -> Mapping[str, TrialRe
 
 
 def _command(
-    prepared: Prepared, script: str, report: str, timeout_s: float | None = None, **more: Any
+    prepared: Prepared,
+    script: str,
+    reports: tuple[str, ...],
+    timeout_s: float | None = None,
+    **more: Any,
 ) -> Command:
     request = {
         "site": [SITE],
@@ -73,7 +77,7 @@ def _command(
         argv=(PYTHON, *FLAGS, f"{INSIDE}/{script}"),
         env=ENVIRONMENT,
         stdin=json.dumps(request),
-        reports=(report,),
+        reports=reports,
         timeout_s=timeout_s,
     )
 

@@ -9,6 +9,7 @@ no network, no way to what lies beneath.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,10 @@ _INODES = 1 << 17
 
 class Refused(Exception):
     """The changes cannot be laid over the tree; says why."""
+
+
+class Full(Exception):
+    """The changes need more room than a run may have."""
 
 
 def build(disk_bytes: int, has_cache: bool, covered: Sequence[str]) -> None:
@@ -95,27 +100,34 @@ def apply(changes: Mapping[str, str | None]) -> None:
     Every file is removed first and made anew: a link in the tree is replaced, never followed.
 
     Raises:
-        Refused: A folder on the way is a link out of the tree, or no folder.
-        OSError: The view is full.
+        Refused: A folder on the way is a link or no folder, or the name is impossible.
+        Full: They do not fit.
     """
     for relative, text in changes.items():
         target = f"{WORK}/{relative}"
         folder = os.path.dirname(target)
+        if os.path.realpath(folder) != folder:
+            raise Refused(f"{relative}: a folder on the way is a symbolic link")
         try:
-            if os.path.realpath(folder) != folder:
-                raise Refused(f"{relative}: a folder on the way is a symbolic link")
-            if text is not None:
-                os.makedirs(folder, exist_ok=True)
-            mode = 0o644
-            with contextlib.suppress(FileNotFoundError):
-                mode = os.lstat(target).st_mode & 0o777
-                os.unlink(target)
-            if text is not None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-                with open(os.open(target, flags, mode), "wb") as stream:
-                    stream.write(text.encode("utf-8", "surrogateescape"))
-        except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
+            _replace(target, folder, text)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EFBIG):
+                raise Full(relative) from error
             raise Refused(f"{relative}: {error.strerror}") from error
+
+
+def _replace(target: str, folder: str, text: str | None) -> None:
+    mode = 0o644
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(target).st_mode & 0o777
+        os.unlink(target)
+    if text is None:
+        return
+    os.makedirs(folder, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with open(os.open(target, flags, mode), "wb") as stream:
+        # Text that is no Unicode is the candidate's to answer for: its compiler will say so.
+        stream.write(text.encode("utf-8", "surrogatepass"))
 
 
 def _show_again(covered: Sequence[str], beneath: Mapping[str, int]) -> None:

@@ -36,6 +36,9 @@ from typing import Any, NoReturn
 
 SOCKET = 3
 KILL = b"k"
+FULL = {"status": -signal.SIGKILL, "reports": {}, "too_long": [], "full": True}
+"""The answer when the changes alone exceed the bound: nothing was run."""
+_ANSWERED = b"."
 HEADER = struct.Struct("!cI")
 """The letter of a message and the length of its JSON in bytes."""
 
@@ -56,18 +59,23 @@ def serve(run_main: Main | None) -> NoReturn:
     gc.freeze()
     kernel.mount("none", "/", flags=kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
     send(channel, b"r", {})
-    while True:
-        received = receive(channel)
-        if received is None:
-            os._exit(0)
+    while (received := receive(channel)) is not None:
         request, streams = received
+        told, telling = os.pipe()
         keeper = os.fork()
         if keeper == 0:
-            _keep(channel, request, streams, run_main)
-        for stream in streams:
-            os.close(stream)
-        if os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1]) != 0:
-            os._exit(1)  # it did not answer: the end of the stream says so
+            os.close(told)
+            _keep(channel, request, streams, telling, run_main)
+        for descriptor in (telling, *streams):
+            os.close(descriptor)
+        if os.read(told, 1) != _ANSWERED:
+            os._exit(1)  # the end of the stream says so
+        os.close(told)
+        # After its answer a keeper takes some time to end, in nobody's way.
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    os._exit(0)
 
 
 def send(channel: socket.socket, letter: bytes, message: Mapping[str, Any]) -> None:
@@ -99,41 +107,51 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
 
 
 def _keep(
-    channel: socket.socket, request: dict[str, Any], streams: list[int], run_main: Main | None
+    channel: socket.socket,
+    request: dict[str, Any],
+    streams: list[int],
+    telling: int,
+    run_main: Main | None,
 ) -> NoReturn:
     """Build the cage, run, answer."""
     from curricle.execution.inside import cage, kernel
 
-    # The server is about to wait for this process, so its end is noticed.
     kernel.die_with_parent(signal.SIGKILL)
     try:
         cage.build(request["disk_bytes"], request["has_cache"], request["covered"])
         cage.apply(request["changes"])
     except cage.Refused as error:
-        send(channel, b"a", {"refused": str(error)})
-        os._exit(0)
+        _answer(channel, telling, {"refused": str(error)})
+    except cage.Full:
+        _answer(channel, telling, FULL)
     except OSError as error:
-        send(channel, b"a", {"fault": f"{error}"})
-        os._exit(0)
+        _answer(channel, telling, {"fault": f"{error}"})
     statuses, status_end = os.pipe()
     init = os.fork()
     if init == 0:
         channel.close()
         os.close(statuses)
+        os.close(telling)
         _init(request, streams, run_main, status_end)
     for descriptor in (status_end, *streams):
         os.close(descriptor)
     _wait(channel, init)
     status = os.read(statuses, 4)
-    reports, too_long = _reports(request["reports"], request["report_bytes"])
+    reports, too_long = collect(request["reports"], request["report_bytes"])
     places = (cage.REPORT, "/tmp", "/dev/shm")
     answer = {
         "status": struct.unpack("!i", status)[0] if status else -signal.SIGKILL,
         "reports": reports,
         "too_long": too_long,
-        "full": any(_is_full(place) for place in places),
+        "full": any(is_full(place) for place in places),
     }
+    _answer(channel, telling, answer)
+
+
+def _answer(channel: socket.socket, telling: int, answer: Mapping[str, Any]) -> NoReturn:
+    """Give the answer, let the server take the next request, and end."""
     send(channel, b"a", answer)
+    os.write(telling, _ANSWERED)
     os._exit(0)
 
 
@@ -151,7 +169,7 @@ def _wait(channel: socket.socket, init: int) -> None:
     os.close(ended)
 
 
-def _reports(names: Sequence[str], max_bytes: int) -> tuple[dict[str, str], list[str]]:
+def collect(names: Sequence[str], max_bytes: int) -> tuple[dict[str, str], list[str]]:
     """Read the files that were asked for. Their writers are dead, but chose what they are."""
     from curricle.execution.inside import cage
 
@@ -163,19 +181,23 @@ def _reports(names: Sequence[str], max_bytes: int) -> tuple[dict[str, str], list
             descriptor = os.open(name, flags, dir_fd=folder)
         except OSError:
             continue  # absent, or a link
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            continue
         with open(descriptor, "rb") as stream:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                content = stream.read(max_bytes + 1)
-                if len(content) > max_bytes:
-                    too_long.append(name)
-                else:
-                    reports[name] = content.decode("utf-8", "replace")
+            content = stream.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            too_long.append(name)
+        else:
+            reports[name] = content.decode("utf-8", "replace")
     return reports, too_long
 
 
-def _is_full(place: str) -> bool:
+def is_full(place: str) -> bool:
+    """Whether nothing more can be written in a place."""
     usage = os.statvfs(place)
-    return usage.f_bavail * usage.f_frsize < _WITHOUT_ROOM or usage.f_favail == 0
+    is_out_of_files = usage.f_files > 0 and usage.f_favail == 0
+    return usage.f_bavail * usage.f_frsize < _WITHOUT_ROOM or is_out_of_files
 
 
 def _init(
@@ -191,7 +213,7 @@ def _init(
     run = os.fork()
     if run == 0:
         os.close(status_end)
-        _run(request, streams, run_main)
+        become(request, streams, run_main)
     for stream in streams:
         os.close(stream)
     while True:
@@ -201,7 +223,7 @@ def _init(
             os._exit(0)
 
 
-def _run(request: dict[str, Any], streams: list[int], run_main: Main | None) -> NoReturn:
+def become(request: dict[str, Any], streams: list[int], run_main: Main | None) -> NoReturn:
     """Become the candidate's process."""
     from curricle.execution.inside import filter as call_filter
     from curricle.execution.inside import kernel
@@ -213,7 +235,9 @@ def _run(request: dict[str, Any], streams: list[int], run_main: Main | None) -> 
     os.umask(0o022)
     Path("/proc/self/oom_score_adj").write_text("1000")
     for name, value in request["rlimits"].items():
-        resource.setrlimit(getattr(resource, name), (value, value))
+        # The first signal of processor time tells what ended it, the second is SIGKILL.
+        hard = value + 1 if name == "RLIMIT_CPU" else value
+        resource.setrlimit(getattr(resource, name), (value, hard))
     kernel.drop_privileges()
     program = call_filter.program()
     if program is not None:

@@ -78,19 +78,25 @@ def _namespace(owner: int, group: int, user: int) -> int:
     ready, done = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
-        kernel.unshare(kernel.CLONE_NEWUSER)
-        os.write(ready[1], b".")
-        os.read(done[0], 1)
-        os._exit(0)
-    os.read(ready[0], 1)
-    Path(f"/proc/{child}/uid_map").write_text(f"{owner} {user} 1")
-    Path(f"/proc/{child}/gid_map").write_text(f"{group} {user} 1")
-    namespace = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    os.write(done[1], b".")
-    os.waitpid(child, 0)
-    for descriptor in (*ready, *done):
-        os.close(descriptor)
-    return namespace
+        try:
+            kernel.unshare(kernel.CLONE_NEWUSER)
+            os.write(ready[1], b".")
+            os.close(done[1])
+            os.read(done[0], 1)
+        finally:
+            os._exit(1)
+    os.close(ready[1])
+    is_ready = os.read(ready[0], 1)
+    try:
+        if not is_ready:
+            raise OSError("No permission to create a user namespace")
+        Path(f"/proc/{child}/uid_map").write_text(f"{owner} {user} 1")
+        Path(f"/proc/{child}/gid_map").write_text(f"{group} {user} 1")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        for descriptor in (ready[0], *done):
+            os.close(descriptor)
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

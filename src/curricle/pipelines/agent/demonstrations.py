@@ -20,14 +20,15 @@ from curricle.config.base import RunSettings
 from curricle.config.execution import ExecutorParameters
 from curricle.errors import DataError
 from curricle.execution.journal import Outcome, Status
-from curricle.execution.task_worker import backend_of
 from curricle.languages.engines import Quota, builtin_proposals, select
+from curricle.languages.registry import get_backend
 from curricle.pipelines.tasks.files import PROJECTS, read_projects, read_tasks, write_rows
 from curricle.pipelines.tasks.steps import Executions, Places
 
 logger = logging.getLogger(__name__)
 
 _REVISION = 1
+_HELDOUT_SHARE = 0.03
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def demonstrate_answers(
     """
     played: list[Trajectory | Dropped] = []
     for material in materials:
-        backend = backend_of(material.language)
+        backend = get_backend(material.language)
         tasks = read_tasks(material.tasks, "tui")
         asked: list[Question] = []
         for name, listed in sorted(read_projects(material.projects).items()):
@@ -191,7 +192,10 @@ def _write(folder: Path, played: Sequence[Trajectory | Dropped], seed: int) -> d
             "max_tokens."
         )
     random.Random(seed).shuffle(made)
-    write_rows(folder / "train.jsonl", (trajectory.to_json() for trajectory in made))
+    # What a merged adapter is compared on; the model's worth is measured on other projects.
+    kept = max(1, round(len(made) * _HELDOUT_SHARE))
+    for name, rows in (("heldout", made[:kept]), ("train", made[kept:] or made)):
+        write_rows(folder / f"{name}.jsonl", (trajectory.to_json() for trajectory in rows))
     logger.info("demonstrations: %d made of %d tokens; %d dropped: %s", len(made),
                 report["tokens"]["total"], report["dropped"],
                 report["dropped_by_reason"])  # fmt: skip

@@ -8,9 +8,15 @@ from typing import Any
 
 from curricle.checkpoints.certificate import Certificate
 from curricle.checkpoints.store import Stored
-from curricle.config.agent_data import DemonstrationParameters, ToolLessonParameters
+from curricle.config.agent_data import (
+    AgentPairParameters,
+    DemonstrationParameters,
+    PracticeParameters,
+    ToolLessonParameters,
+)
 from curricle.config.base import Parameters, RunSettings
 from curricle.config.execution import ExecutorParameters
+from curricle.launch.run import obtain_by_job
 from curricle.stages.build import obtain_by_builder
 
 FOUNDATION = "foundation_candidate"
@@ -77,6 +83,55 @@ def tool_lessons_node(stage: str) -> Callable[..., Stored]:
         return obtain_by_builder(
             run, f"{stage}.data", build, revision=1, parameters=parameters,
             inputs={"foundation": foundation, **stored},
+        )  # fmt: skip
+
+    return prepare
+
+
+def practice_node(stage: str, split: str) -> Callable[..., Stored]:
+    """Make the node function that lays out the bug tasks of a split, to be tried."""
+
+    def prepare(parameters: PracticeParameters, run: RunSettings, **stored: Stored) -> Stored:
+        from curricle.pipelines.agent.practice import lay_out_tasks
+
+        def build(folder: Path) -> dict[str, Any]:
+            return lay_out_tasks(folder, _materials(stored), split, parameters)
+
+        return obtain_by_builder(
+            run, f"{stage}.data", build, revision=1, parameters=parameters, inputs=stored,
+            outside={"split": split},
+        )  # fmt: skip
+
+    return prepare
+
+
+def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
+    """Make the node function that has the parent try a split's tasks, and pairs the attempts."""
+
+    def prepare(
+        parent: Certificate,
+        demonstrations: Stored,
+        parameters: AgentPairParameters,
+        run: RunSettings,
+        **stored: Stored,
+    ) -> Stored:
+        from curricle.pipelines.agent.practice import pair_attempts
+
+        attempts = obtain_by_job(
+            run, step=f"{stage}.rollouts", kind="rollout",
+            inputs={"model": parent.candidate, **stored},
+            parameters={
+                "rollouts": parameters.rollouts.model_dump(mode="json"), "split": split,
+                "precision": "auto",
+            },
+        )  # fmt: skip
+
+        def build(folder: Path) -> dict[str, Any]:
+            return pair_attempts(folder, attempts.path, demonstrations.path, parameters)
+
+        return obtain_by_builder(
+            run, f"{stage}.data", build, revision=1, parameters=parameters,
+            inputs={"attempts": attempts, "demonstrations": demonstrations},
         )  # fmt: skip
 
     return prepare

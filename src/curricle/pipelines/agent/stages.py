@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from curricle.config.agent_training import AgentPreferenceParameters, GrpoParameters
 from curricle.config.training import LoraParameters
 from curricle.pipelines.agent.nodes import (
     demonstration_inputs,
     demonstrations_node,
     material_inputs,
+    pairs_node,
+    practice_node,
     promote,
     tool_lessons_node,
 )
@@ -31,6 +34,44 @@ def agent_sft_stage(name: str, parent: str, languages: Sequence[str], split: str
     return _sft_stage(name, parent, languages, Prepare(
         demonstrations_node(name, split), demonstration_inputs(languages)
     ))  # fmt: skip
+
+
+def agent_ipo_stage(name: str, parent: str, languages: Sequence[str], split: str) -> StageSpec:
+    """IPO on attempts of the parent: what fixed a bug against what did not."""
+    return StageSpec(
+        name=name,
+        job="agent_ipo",
+        parameters=AgentPreferenceParameters,
+        metrics=METRICS,
+        prepare=Prepare(
+            pairs_node(name, split),
+            {
+                "parent": f"{parent}_checkpoint",
+                "demonstrations": f"{parent}_data",
+                **material_inputs(languages),
+            },
+        ),
+        parent=parent,
+        heldout=HELDOUT,
+        root="foundation",
+        measured_on=material_inputs(languages),
+    )
+
+
+def agent_grpo_stage(name: str, parent: str, languages: Sequence[str], split: str) -> StageSpec:
+    """GRPO on a split's bugs, with the full grader's word as the reward."""
+    return StageSpec(
+        name=name,
+        job="grpo",
+        parameters=GrpoParameters,
+        metrics=METRICS,
+        prepare=Prepare(practice_node(name, split), material_inputs(languages)),
+        parent=parent,
+        inputs={f"projects_{language}": f"{language}_projects" for language in languages},
+        heldout=HELDOUT,
+        root="foundation",
+        measured_on=material_inputs(languages),
+    )
 
 
 def final_stage(name: str, parent: str, languages: Sequence[str]) -> StageSpec:

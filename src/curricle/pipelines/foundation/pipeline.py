@@ -49,7 +49,7 @@ def create_pipeline(after: str | None = None) -> Pipeline:
             "run": "params:run",
         },
         HELDOUT,
-        name="foundation.pack_heldout",
+        name="pack_foundation_heldout",
         tags="foundation",
     )
     return Pipeline([heldout, stage_pipeline(foundation_stage(after))])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from curricle.checkpoints.store import Stored
 from curricle.config.base import RunSettings
-from curricle.config.execution import ExecutorParameters
+from curricle.config.execution import ExecutorParameters, SandboxParameters
 from curricle.config.tasks import ProjectsParameters, TaskBudget
 from curricle.stages.build import dataset_state, obtain_by_builder
 
@@ -21,10 +22,10 @@ def projects_node(language: str) -> Callable[..., Stored]:
     """Make the node function that fetches a language's projects."""
 
     def fetch(parameters: ProjectsParameters, budget: TaskBudget, run: RunSettings) -> Stored:
-        from curricle.execution.task_worker import backend_of
+        from curricle.languages.registry import get_backend
         from curricle.pipelines.tasks.steps import Places, fetch_projects, wanted_sources
 
-        backend = backend_of(language)
+        backend = get_backend(language)
         sources = wanted_sources(parameters, budget, backend)
         wanted = ProjectsParameters(listed=sources)
         return obtain_by_builder(
@@ -34,7 +35,11 @@ def projects_node(language: str) -> Callable[..., Stored]:
             ),
             revision=1, parameters=wanted,
             outside={
-                "folders": {name: dataset_state(s.path) for name, s in sources.items() if s.path},
+                "folders": {
+                    name: dataset_state(source.path)
+                    for name, source in sources.items()
+                    if source.path and Path(source.path).expanduser().exists()
+                },
                 "max_project_bytes": budget.max_project_bytes,
             },
         )  # fmt: skip
@@ -46,15 +51,24 @@ def mutants_node(language: str) -> Callable[..., Stored]:
     """Make the node function that studies the projects and draws their mutants."""
 
     def draw(
-        projects: Stored, budget: TaskBudget, executor: ExecutorParameters, run: RunSettings
+        projects: Stored,
+        budget: TaskBudget,
+        executor: ExecutorParameters,
+        sandbox: SandboxParameters,
+        run: RunSettings,
     ) -> Stored:
-        from curricle.execution.task_worker import backend_of
+        from curricle.languages.registry import get_backend
         from curricle.pipelines.tasks.steps import Executions, Places, draw_mutants
 
-        backend = backend_of(language)
+        backend = get_backend(language)
 
         def build(folder: Any) -> dict[str, Any]:
-            with Executions(executor, Places.of(run, language), language) as executions:
+            with Executions(
+                executor,
+                Places.of(run, language),
+                language,
+                sandbox=sandbox.model_dump(mode="json"),
+            ) as executions:
                 return draw_mutants(folder, projects, backend, budget, executions)
 
         return obtain_by_builder(
@@ -74,12 +88,18 @@ def verify_node(language: str) -> Callable[..., Stored]:
         mutants: Stored,
         budget: TaskBudget,
         executor: ExecutorParameters,
+        sandbox: SandboxParameters,
         run: RunSettings,
     ) -> Stored:
         from curricle.pipelines.tasks.steps import Executions, Places, verify_mutants
 
         def build(folder: Any) -> dict[str, Any]:
-            with Executions(executor, Places.of(run, language), language) as executions:
+            with Executions(
+                executor,
+                Places.of(run, language),
+                language,
+                sandbox=sandbox.model_dump(mode="json"),
+            ) as executions:
                 return verify_mutants(folder, projects, mutants, budget, executions)
 
         return obtain_by_builder(

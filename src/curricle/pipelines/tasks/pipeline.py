@@ -19,7 +19,7 @@ def create_pipeline(language: str) -> Pipeline:
     projects, tasks = f"{language}_projects", f"{language}_tasks"
     report = [f"{tasks}_table", f"{tasks}_report", f"{tasks}_numbers"]
     shared = {"budget": "params:language.tasks", "run": "params:run"}
-    executor = {"executor": "params:executor"}
+    executor = {"executor": "params:executor", "sandbox": "params:sandbox"}
     nodes = [
         Node(
             projects_node(language),
@@ -57,6 +57,6 @@ def create_pipeline(language: str) -> Pipeline:
         nodes,
         namespace=name,
         outputs={projects, tasks, *report},
-        parameters={"params:run", "params:language.tasks", "params:executor"},
+        parameters={"params:run", "params:language.tasks", "params:executor", "params:sandbox"},
         tags=name,
     )

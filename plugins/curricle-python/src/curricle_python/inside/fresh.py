@@ -70,11 +70,11 @@ class Records:
 
 
 class PlainTracebacks:
-    """Python's own tracebacks: pytest's parse the test file for every failure, 40 ms each."""
+    """The exception without its traceback: pytest's parse the test file each time, in 40 ms."""
 
     def pytest_configure(self, config):
-        """Choose them; the option itself belongs to the terminal, which is not there."""
-        config.option.tbstyle = "native"
+        """Choose that; the option itself belongs to the terminal, which is not there."""
+        config.option.tbstyle = "value"
 
 
 class Wanted(PlainTracebacks):

@@ -78,7 +78,11 @@ def _serve(connection, arguments):
     gc.freeze()
     # Calibrate: a test that fails here needs more than its own setup, and is left to pytest.
     plain = in_child(lambda deliver: deliver(run_plainly(list(items.values()))), 120.0)
-    plain = {test for test, problem in plain.get("tests", {}).items() if not problem}
+    plain = {
+        test
+        for test, problem in plain.get("tests", {}).items()
+        if not problem and "subtests" not in getattr(items[test], "fixturenames", ())
+    }
     stream.write(json.dumps({"tests": len(items), "plain": len(plain)}) + "\n")
     stream.flush()
     for line in stream:
@@ -118,11 +122,15 @@ def run_plainly(items):
 def _problem(item, following):
     state = item.session._setupstate
     problem = ""
+    parts = []
+    # Parts of a unittest (`subTest`) are reported through hooks, and the test itself then passes.
+    item.addSubTest = lambda case, part, error: parts.append(error)
     try:
         state.setup(item)
         item.runtest()
         if getattr(item, "_excinfo", None):  # how pytest keeps what unittest reports
             problem = repr(item._excinfo[0].value)[:200]
+        problem = problem or next((repr(error[1])[:200] for error in parts if error), "")
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a skip, a failure, an exit: none of them is a pass

@@ -14,9 +14,11 @@ import sys
 import time
 
 WORK = "/work/"
-# A sample of those that passed goes into the second run too: the swap must not hide a failure.
-PASSING_AGAIN = 8
-TERMINAL = ("-q", "--no-header", "--no-summary")
+# What goes into the second run: that many of the failing tests prove a mutant, and some that passed
+# show that the swap hid no failure.
+FAILING_AGAIN = 24
+PASSING_AGAIN = 6
+TERMINAL = ("-q", "--no-header", "--no-summary", "--tb")
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def main() -> None:
     sys.path[:0] = request["path"]
     sys.dont_write_bytecode = True  # a mutant's byte code is nobody's business
     # Nobody reads a terminal here, and its options are unknown without it.
-    kept = [argument for argument in run_tests.ARGUMENTS if argument not in TERMINAL]
+    kept = [argument for argument in run_tests.ARGUMENTS if not argument.startswith(TERMINAL)]
     ini = os.path.join(here, "pytest.ini")
     arguments = [*kept, "-p", "no:terminal", "--capture=no", "-c", ini]
     report = reporter.Report("/report/trials.jsonl")
@@ -73,7 +75,9 @@ def _run(trial, server, again, in_child, report):
         report.write(event="first", id=trial["id"], seconds=time.monotonic() - started, **first)
         if edit is None or failing:
             others = [test for test in trial["tests"] if test not in set(failing)]
-            tests = others if edit is None else [*failing, *others[:PASSING_AGAIN]]
+            tests = others
+            if edit is not None:
+                tests = [*_some(failing, FAILING_AGAIN), *_some(others, PASSING_AGAIN)]
             started = time.monotonic()
             second = in_child(lambda deliver: again(tests, deliver), trial["limit_s"])
             seconds = time.monotonic() - started
@@ -81,6 +85,13 @@ def _run(trial, server, again, in_child, report):
     finally:
         if edit is not None:
             _write(WORK + trial["file"], text)
+
+
+def _some(tests, most):
+    """At most so many of a list, evenly spread over it."""
+    return (
+        [tests[index * len(tests) // most] for index in range(most)] if len(tests) > most else tests
+    )
 
 
 def _failing(result):

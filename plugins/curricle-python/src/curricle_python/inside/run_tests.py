@@ -14,7 +14,7 @@ import sys
 
 INSIDE = os.path.dirname(os.path.abspath(__file__))
 ARGUMENTS = (
-    "-p", "no:cacheprovider", "-p", "no:doctest", "-p", "no:junitxml", "-p", "no:pastebin",
+    "-p", "no:cacheprovider", "-p", "no:junitxml", "-p", "no:pastebin",
     "-p", "no:stepwise", "-p", "no:faulthandler", "-p", "no:unraisableexception",
     "-p", "no:threadexception", "-q", "--no-header", "--tb=native", "--capture=sys",
     "--continue-on-collection-errors", "--rootdir=/work", "--confcutdir=/work",

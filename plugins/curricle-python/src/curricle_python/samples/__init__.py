@@ -1,4 +1,4 @@
-"""Two small projects of our own, one for each layout: a curriculum needs nothing else to start."""
+"""Three small projects of our own, one for each split: a curriculum needs nothing else to start."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _FOLDER = Path(__file__).parent
 SAMPLES: tuple[Mapping[str, Any], ...] = (
     {
         "name": "textkit",
+        "split": "train",
         "path": str(_FOLDER / "textkit"),
         "sources": ["src/textkit/*.py"],
         "tests": ["tests/**/*.py"],
@@ -18,8 +19,17 @@ SAMPLES: tuple[Mapping[str, Any], ...] = (
     },
     {
         "name": "intervals",
+        "split": "heldout",
         "path": str(_FOLDER / "intervals"),
         "sources": ["intervals.py"],
+        "tests": ["tests/**/*.py"],
+        "options": {"import_root": "."},
+    },
+    {
+        "name": "ledger",
+        "split": "tui",
+        "path": str(_FOLDER / "ledger"),
+        "sources": ["ledger.py"],
         "tests": ["tests/**/*.py"],
         "options": {"import_root": "."},
     },

@@ -1,0 +1,152 @@
+"""Attempts of a model at bug tasks: what IPO learns from, and what an evaluation counts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from curricle.agents.bug_environment import FACTORY, BugSettings
+from curricle.agents.generator import Generator
+from curricle.agents.hosting import HostedEnvironments
+from curricle.agents.recording import record_rollouts
+from curricle.agents.remote import RemoteEnvironments
+from curricle.agents.rollout import Trajectory
+from curricle.agents.scoring import Attempt
+from curricle.agents.tools import offered_tools
+from curricle.config.agent_data import AgentRolloutParameters
+from curricle.engine.generation.opening import open_generator
+from curricle.engine.models import load_tokenizer
+from curricle.engine.renderers import Renderer, renderer_for
+from curricle.errors import DataError
+from curricle.languages.commands import Level
+from curricle.languages.registry import get_backend
+from curricle.languages.tasks import BugTask
+from curricle.launch.job import Job, JobResult
+from curricle.pipelines.sft.rows import read_rows
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = "attempts.jsonl"
+TRAJECTORIES = "rollouts.jsonl"
+
+
+def rollout_job(job: Job) -> JobResult:
+    """Try the tasks of a split, and write every attempt with its transcript and its verdict."""
+    parameters = AgentRolloutParameters(**job.parameters["rollouts"])
+    tasks = stored_tasks(job, job.parameters["split"])[: parameters.max_tasks]
+    attempts = attempt_tasks(job, job.inputs["model"], tasks, parameters)
+    write_attempts(job.output / ATTEMPTS, attempts)
+    fixed = sum(bool(attempt.verdict.fixed) for attempt in attempts)
+    return JobResult(effective={"attempts": len(attempts), "fixed": fixed})
+
+
+def stored_tasks(job: Job, split: str) -> list[BugTask]:
+    """The bug tasks of a split, of every language whose tasks the job was given.
+
+    Raises:
+        DataError: there are none.
+    """
+    folders = [path for name, path in sorted(job.inputs.items()) if name.startswith("tasks_")]
+    tasks = [
+        BugTask.from_json(row)
+        for folder in folders
+        for _, row in read_rows(folder / f"{split}.jsonl")
+    ]
+    if not tasks:
+        raise DataError(f"{job.step}: no bug task in the split {split}. Make some: raise mutants.")
+    return tasks
+
+
+def attempt_tasks(
+    job: Job, checkpoint: Path, tasks: Sequence[BugTask], parameters: AgentRolloutParameters
+) -> list[Attempt]:
+    """Attempt every task as often as asked for; the attempts come in the order of the tasks.
+
+    What was finished when a signal arrived is kept in ``job.resume``.
+    """
+    tokenizer = load_tokenizer(checkpoint)
+    renderer = renderer_for(tokenizer, parameters.renderer, job.step)
+    settings = BugSettings(
+        session=parameters.session, run_wall_s=parameters.run_wall_s,
+        levels=tuple(Level(level) for level in parameters.levels),
+    )  # fmt: skip
+    hosted = HostedEnvironments(
+        FACTORY, settings.model_dump(mode="json"), job.inputs,
+        workers=parameters.rollout.workers, timeout_s=parameters.rollout.step_timeout_s,
+    )  # fmt: skip
+    generator = open_generator(
+        parameters.generation, checkpoint, renderer.stop_token_ids,
+        precision=job.precision, threads=job.threads,
+    )  # fmt: skip
+    try:
+        trajectories = _converse(job, tasks, parameters, renderer, generator, hosted)
+    finally:
+        generator.close()
+    by_name = dict(zip((n for n, _, _ in _named(tasks, parameters.samples)), trajectories,
+                       strict=True))  # fmt: skip
+    return [
+        _attempt(task, sample, by_name[name])
+        for name, task, sample in _named(tasks, parameters.samples)
+    ]
+
+
+def write_attempts(path: Path, attempts: Sequence[Attempt]) -> None:
+    """Write attempts, one JSON row each."""
+    with path.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(attempt.to_json()) + "\n" for attempt in attempts)
+
+
+def read_attempts(path: Path) -> list[Attempt]:
+    """Read what :func:`write_attempts` wrote."""
+    return [Attempt.from_json(row) for _, row in read_rows(path)]
+
+
+def _named(tasks: Sequence[BugTask], samples: int) -> list[tuple[str, BugTask, int]]:
+    return [(f"{task.id}/{sample}", task, sample) for task in tasks for sample in range(samples)]
+
+
+def _converse(
+    job: Job,
+    tasks: Sequence[BugTask],
+    parameters: AgentRolloutParameters,
+    renderer: Renderer,
+    generator: Generator,
+    hosted: HostedEnvironments,
+) -> list[Trajectory]:
+    with RemoteEnvironments(hosted) as room:
+        named = _named(tasks, parameters.samples)
+        conversations = [
+            room.task(
+                name,
+                task.to_json(),
+                _tools(task, parameters),
+                seed=parameters.generation.seed + number,
+                temperature=parameters.generation.temperature,
+            )
+            for number, (name, task, _) in enumerate(named)
+        ]
+        return record_rollouts(
+            job.resume / TRAJECTORIES, conversations, generator, renderer, parameters.rollout,
+            max_new_tokens=parameters.generation.max_new_tokens,
+        )  # fmt: skip
+
+
+def _tools(task: BugTask, parameters: AgentRolloutParameters) -> list[dict[str, Any]]:
+    backend = get_backend(task.mutant.language)
+    return [t.function_schema() for t in offered_tools(backend.tools, parameters.session.tools)]
+
+
+def _attempt(task: BugTask, sample: int, trajectory: Trajectory) -> Attempt:
+    """A conversation as it is counted; one that the machine spoiled is masked."""
+    details = trajectory.outcome.get("details")
+    if not details:
+        return Attempt.masked(task, sample, trajectory.note, trajectory.messages)
+    return replace(
+        Attempt.from_json(details), sample=sample,
+        prompt_tokens=trajectory.read_tokens, tokens=trajectory.generated_tokens,
+        messages=tuple(dict(message) for message in trajectory.messages),
+    )  # fmt: skip

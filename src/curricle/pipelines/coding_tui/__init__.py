@@ -1,0 +1,1 @@
+"""The coding agent that every language starts from: tools, repairs, preferences, rewards."""
