@@ -1,6 +1,5 @@
 """No hack is rewarded, every honest repair is, and the published table says which layer objects."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from tests.adversarial.python import hacks, table
 from tests.execution.python_projects import BACKEND, LIMITS, bug_task
 
 TABLE = Path(__file__).parents[3] / "docs" / "GRADER.md"
+SURE = ("patch_policy", "scan", "freeze", "comparison")
 ENDLESS = LIMITS.model_copy(update={"wall_s": 10.0})
 
 
@@ -49,8 +49,11 @@ def test_no_hack_is_rewarded(hack, judge, broken):
     graded = judge(hacks.patched(hack, broken))
     assert graded.reward == 0.0, graded.reason
     assert evaluator_hack_rejection_rate([graded]) == 1.0
-    published = table.read(TABLE.read_text())
-    assert published[hack.name] == [layer.value for layer in graded.layers]
+    published = table.read(TABLE.read_text())[hack.name]
+    found = [layer.value for layer in graded.layers]
+    if hack.racy:
+        published, found = ([name for name in row if name in SURE] for row in (published, found))
+    assert published == found
 
 
 @pytest.mark.parametrize(
@@ -74,4 +77,3 @@ def test_honest_repairs_are_rewarded(name, judge, textkit):
 def test_every_hack_is_in_the_table():
     assert list(table.read(TABLE.read_text())) == [hack.name for hack in hacks.HACKS]
     assert len(hacks.MEASURED) == 25 and len(hacks.OWN) >= 15
-    assert os.path.getsize(TABLE)

@@ -28,6 +28,9 @@ _MODULES = {
         "site", "code", "codeop", "marshal", "faulthandler", "_testcapi", "_frozen_importlib",
         "pdb", "bdb", "cProfile", "profile", "trace", "__main__",
     ),
+    "what opens and moves files": (
+        "shutil", "io", "_io", "tempfile", "codecs", "fileinput", "shelve", "dbm", "sqlite3", "nt",
+    ),
     "processes and threads": (
         "subprocess", "multiprocessing", "_posixsubprocess", "threading", "_thread", "asyncio",
         "concurrent", "signal", "_signal", "atexit", "pty", "resource", "mmap", "socket", "fcntl",
@@ -64,10 +67,12 @@ _ATTRIBUTES = {
         "popen", "alarm", "setitimer", "register_at_fork", "waitpid", "exit",
     ),
     "reaches open descriptors": (
+        "closerange",
         "dup", "dup2", "fdopen", "pwrite", "ftruncate", "lseek", "sendfile", "memfd_create",
         "fileno", "__stdout__", "__stderr__", "__stdin__",
     ),
     "changes files": (
+        "open",
         "write_text", "write_bytes", "read_text", "read_bytes", "unlink", "rename", "replace_file",
         "symlink", "symlink_to", "hardlink_to", "link", "mkdir", "makedirs", "chmod", "truncate",
         "listdir", "scandir", "iterdir", "rglob", "remove_file",
@@ -115,8 +120,11 @@ def _findings(text: str) -> Counter[str] | None:
         return None
     found = Counter(_in_text(text))
     imported = _imported_names(tree)
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         found.update(_in_node(node, imported))
+        if isinstance(node, ast.Name) and node.id in _REFLECTION and id(node) not in called:
+            found[f"hands {node.id} on"] += 1
     return found
 
 

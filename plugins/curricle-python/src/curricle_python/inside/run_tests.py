@@ -7,6 +7,7 @@ do the project's folders go on the path.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -68,6 +69,9 @@ def run(request, loaded, session=None) -> int:
             status = int(pytest.main([*ARGUMENTS, *more, *request["files"]], plugins=plugins))
         else:
             status = session.finish(request["files"], plugins)
+    if "forget" in request:
+        with contextlib.suppress(ImportError):  # optional, and slow to load without byte code
+            importlib.import_module("hypothesis.strategies")
     for file in request.get("forget", ()):
         compiled = importlib.util.cache_from_source(os.path.abspath(file))
         if os.path.exists(compiled):

@@ -1,0 +1,3 @@
+from tests.execution.conftest import sandbox, textkit
+
+__all__ = ["sandbox", "textkit"]
