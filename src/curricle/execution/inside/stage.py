@@ -19,6 +19,12 @@ STAGE = "/tmp"
 """Covered by a private file system as root: a place that exists everywhere and all can enter."""
 SOCKET = 3
 """The descriptor over which the kept process hears from the sandbox."""
+HOPELESS = 78  # EX_CONFIG of sysexits.h
+"""The exit status when it will be no better tomorrow."""
+
+
+class Hopeless(Exception):
+    """The machine cannot do what is asked, and the user has to change something."""
 
 
 def main() -> None:
@@ -56,7 +62,13 @@ def _stage(sources: list[dict[str, Any]], user: int) -> None:
         if source["owned"]:
             status = os.stat(source["path"])
             namespace = _namespace(status.st_uid, status.st_gid, user)
-            kernel.map_owner(tree, namespace)
+            try:
+                kernel.map_owner(tree, namespace)
+            except OSError as error:
+                raise Hopeless(
+                    f"{source['path']} lies on a file system that cannot map owners ({error}). "
+                    "Move it to another one, or start curricle as a plain user."
+                ) from error
             os.close(namespace)
         trees.append((tree, os.path.isdir(source["path"])))
     kernel.mount("stage", STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
@@ -100,4 +112,8 @@ def _namespace(owner: int, group: int, user: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Hopeless as reason:
+        sys.stderr.write(f"{reason}\n")
+        sys.exit(HOPELESS)
