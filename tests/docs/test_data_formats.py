@@ -29,6 +29,9 @@ from curricle.config.corpus import (
 from curricle.config.gates import GatePolicy
 from curricle.config.tasks import ProjectsParameters
 from curricle.config.training import EvaluateParameters, ModelConfig, PretrainParameters
+from curricle.engine.agent_rows import trajectory_samples
+from curricle.engine.models import load_tokenizer
+from curricle.engine.renderers import ChatTemplateRenderer
 from curricle.execution.journal import Journal, Status
 from curricle.languages.tasks import BugTask
 from curricle.pipelines.corpus.documents import read_documents, to_line
@@ -355,6 +358,18 @@ class TestWhatAStageWrites:
         content["report"]["metrics"]["perplexity"] = 1.0
         with pytest.raises(ValueError, match="its content hashes to"):
             Certificate.from_json(content, tmp_path)
+
+
+class TestRendering:
+    def test_a_trajectory_is_written_as_shown(self, documents: Stored, tmp_path: Path) -> None:
+        (row,) = rows("rendered")
+        train_tokenizer(tmp_path, documents.path, TokenizerParameters(vocab_size=320))
+        renderer = ChatTemplateRenderer(load_tokenizer(tmp_path), "plain")
+        (sample,) = trajectory_samples(renderer, row, "row 1")
+        assert renderer.text(sample.input_ids) == EXAMPLES["plain_calls"]
+        said = renderer.text(sample.input_ids[sample.assistant_mask])
+        assert "hight" not in said
+        assert said.count("<|im_end|>") == 2
 
 
 def assert_batch(path: Path, shown: dict[str, Any]) -> None:
