@@ -30,6 +30,9 @@ class Hopeless(Exception):
 def main() -> None:
     """Read the plan, set up, become bubblewrap."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+    from curricle.execution.inside import kernel
+
+    kernel.die_with_parent(signal.SIGKILL)
     plan = json.load(sys.stdin)
     os.dup2(plan["socket"], SOCKET)
     for folder in plan["control_groups"]:
@@ -39,6 +42,7 @@ def main() -> None:
         os.setgroups([])
         os.setresgid(plan["user"], plan["user"], plan["user"])
         os.setresuid(plan["user"], plan["user"], plan["user"])
+        kernel.die_with_parent(signal.SIGKILL)  # the change of user has taken it back
     argv = list(plan["argv"])
     for path, text in plan["files"].items():
         descriptor = os.memfd_create(path, 0)
