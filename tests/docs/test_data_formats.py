@@ -317,10 +317,10 @@ class TestWhatAStageWrites:
             assert set(shown[group]) <= set(real[group])
 
     def test_the_columns_of_other_curves_are_the_trainers(self) -> None:
-        from curricle.engine.trainers import _CURVE_KEYS
+        from curricle.engine.trainers import OurSchedule
 
         plain, preferences = rows("post_training_curve")
-        assert tuple(preferences) == _CURVE_KEYS
+        assert tuple(preferences) == OurSchedule.curve_keys
         assert set(plain) < set(preferences)
 
     def test_a_gate_report_follows_from_its_metrics_and_its_policy(self) -> None:
