@@ -183,5 +183,8 @@ def test_no_usable_project_at_all_ends_the_run_with_every_reason(
 ) -> None:
     run = RunSettings(store=tmp_path / "store")
     nowhere = ProjectsParameters(listed={"gone": ProjectSource(path=str(tmp_path / "gone"))})
-    with caplog.at_level(logging.WARNING), pytest.raises(DataError, match="no project can be used:\ngone: .*no such folder"):
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(DataError, match="no project can be used:\ngone: .*no such folder"),
+    ):
         obtain(nowhere, run)
