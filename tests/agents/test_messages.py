@@ -148,10 +148,6 @@ class TestRows:
         )  # fmt: skip
         assert read_messages([m.to_row() for m in messages], "x") == messages
 
-    def test_untrained_turns_are_named_by_their_index(self) -> None:
-        rows = [user("u").to_row(), assistant("a").to_row()]
-        assert [m.train for m in read_messages(rows, "x", untrained=[1])] == [True, False]
-
     @pytest.mark.parametrize(
         ("row", "message"),
         [

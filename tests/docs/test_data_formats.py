@@ -27,8 +27,13 @@ from curricle.config.corpus import (
     TokenizerParameters,
 )
 from curricle.config.gates import GatePolicy
+from curricle.config.tasks import ProjectsParameters
 from curricle.config.training import EvaluateParameters, ModelConfig, PretrainParameters
+from curricle.engine.agent_rows import trajectory_samples
+from curricle.engine.models import load_tokenizer
+from curricle.engine.renderers import ChatTemplateRenderer
 from curricle.execution.journal import Journal, Status
+from curricle.languages.tasks import BugTask
 from curricle.pipelines.corpus.documents import read_documents, to_line
 from curricle.pipelines.corpus.nodes import pack_documents, train_corpus_tokenizer
 from curricle.pipelines.corpus.packed import PackedArray
@@ -267,6 +272,18 @@ class TestTheDataOfStages:
         assert answered["content"] == row["label"] and row["label"] in LABELS
 
 
+class TestBugTasks:
+    def test_the_projects_are_parameters(self) -> None:
+        parsed = yaml.safe_load(EXAMPLES["projects"])["tasks_python"]["projects"]
+        assert len(ProjectsParameters.model_validate(parsed).listed) == 3
+
+    def test_the_task_is_read_and_written_alike(self) -> None:
+        (row,) = rows("bug_task")
+        task = BugTask.from_json(row)
+        assert json.loads(json.dumps(task.to_json())) == row
+        assert not set(task.failing) & set(task.heldout)
+
+
 class TestTheJournal:
     def test_the_example_is_read_and_written_alike(self, tmp_path: Path) -> None:
         segment = written("journal", tmp_path, "000001-1-a.jsonl")
@@ -300,10 +317,10 @@ class TestWhatAStageWrites:
             assert set(shown[group]) <= set(real[group])
 
     def test_the_columns_of_other_curves_are_the_trainers(self) -> None:
-        from curricle.engine.trainers import _CURVE_KEYS
+        from curricle.engine.trainers import OurSchedule
 
         plain, preferences = rows("post_training_curve")
-        assert tuple(preferences) == _CURVE_KEYS
+        assert tuple(preferences) == OurSchedule.curve_keys
         assert set(plain) < set(preferences)
 
     def test_a_gate_report_follows_from_its_metrics_and_its_policy(self) -> None:
@@ -341,6 +358,18 @@ class TestWhatAStageWrites:
         content["report"]["metrics"]["perplexity"] = 1.0
         with pytest.raises(ValueError, match="its content hashes to"):
             Certificate.from_json(content, tmp_path)
+
+
+class TestRendering:
+    def test_a_trajectory_is_written_as_shown(self, documents: Stored, tmp_path: Path) -> None:
+        (row,) = rows("rendered")
+        train_tokenizer(tmp_path, documents.path, TokenizerParameters(vocab_size=320))
+        renderer = ChatTemplateRenderer(load_tokenizer(tmp_path), "plain")
+        (sample,) = trajectory_samples(renderer, row, "row 1")
+        assert renderer.text(sample.input_ids) == EXAMPLES["plain_calls"]
+        said = renderer.text(sample.input_ids[sample.assistant_mask])
+        assert "hight" not in said
+        assert said.count("<|im_end|>") == 2
 
 
 def assert_batch(path: Path, shown: dict[str, Any]) -> None:

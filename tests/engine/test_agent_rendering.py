@@ -276,11 +276,10 @@ class TestRefusals:
 
 
 class TestRows:
-    def row(self, *turns: Message, **more: Any) -> dict[str, Any]:
+    def row(self, *turns: Message) -> dict[str, Any]:
         return {
             "messages": [m.to_row() for m in turns],
             "tools": [t.function_schema() for t in TOOLS],
-            **more,
         }
 
     def write(self, path: Path, *rows: dict[str, Any]) -> Path:
@@ -301,8 +300,8 @@ class TestRows:
         assert len(samples) == 3
 
     def test_mistakes_carry_no_loss(self, tokenizer: Tokenizer, tmp_path: Path) -> None:
-        row = self.row(user("u"), assistant("", ToolCall(name="oops")),
-                       tool_result("oops", "error"), assistant("right"), untrained=[1])  # fmt: skip
+        row = self.row(user("u"), assistant("", ToolCall(name="oops"), train=False),
+                       tool_result("oops", "error"), assistant("right"))  # fmt: skip
         path = self.write(tmp_path / "train.jsonl", row)
         (sample,) = render_samples(tokenizer, path, "plain", "stage")
         assert tokenizer.decode(sample.input_ids[sample.assistant_mask]) == "right<|im_end|>"

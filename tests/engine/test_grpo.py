@@ -346,14 +346,13 @@ class TestWhatGoesWrong:
         with pytest.raises(ExecutionFailed, match=r"(?s)KeyError.*lights\.py"):
             grpo_job(grpo(misbehave={"raises_at": "gold"}))
 
-    def test_an_observation_that_spells_a_special_token_masks_the_try(
+    def test_an_observation_that_spells_a_special_token_is_not_shown(
         self, grpo: Callable[..., Job]
     ) -> None:
         job = grpo(misbehave={"prints_at": "gold"}, rounds=2, redraws=0)
         result = grpo_job(job)
-        assert result.effective["tries_masked"] > 0
-        notes = {note for row in rewards(job) for note in row["notes"]}
-        assert all("special token <|im_end|>" in note for note in notes)
+        assert result.effective["tries_masked"] == 0
+        assert result.effective["tries"] == 16
 
     @pytest.mark.parametrize(("overlong", "masked"), [("scored", False), ("masked", True)])
     def test_a_conversation_that_outgrows_its_length_counts_as_the_parameter_says(

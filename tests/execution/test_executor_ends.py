@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from curricle.cli.run import signals_interrupt
 from curricle.config.execution import ExecutorParameters
+from curricle.errors import ExecutionFailed, Interrupted
 from curricle.execution import executor_contract
 from curricle.execution.executor_contract import numbers
 from curricle.execution.journal import Journal
@@ -99,6 +101,21 @@ def test_a_run_that_was_killed_at_any_time_continues_where_it_was(
     assert len(journal) == 60 and journal.duplicates == 0
 
 
+def test_who_handles_signals_outside_does_so_after_everything_is_recorded(tmp_path: Path) -> None:
+    seen: list[str] = []
+    parameters = ExecutorParameters(workers=2)
+    with LocalExecutor(parameters) as executor, Journal(tmp_path / "journal") as journal:
+        with pytest.raises(Interrupted) as raised, signals_interrupt():
+            items = numbers(10_000, sleep_s=0.01)
+            for key, _ in executor.map(f"{CONTRACT}:square", items, journal):
+                seen.append(key)
+                if len(seen) == 10:
+                    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        assert raised.value.signal_name == "SIGTERM"
+        assert 10 <= len(seen) < 10_000 and set(seen) <= set(journal)
+        assert len(list(executor.map(f"{CONTRACT}:square", numbers(3), journal))) == 3
+
+
 def test_a_map_runs_in_another_thread_too(tmp_path: Path) -> None:
     found: list[str] = []
 
@@ -144,8 +161,6 @@ def test_a_worker_that_dies_is_quoted(tmp_path: Path) -> None:
 
 
 def test_a_work_function_that_is_not_there_is_named(tmp_path: Path) -> None:
-    from curricle.errors import ExecutionFailed
-
     parameters = ExecutorParameters(workers=1)
     with LocalExecutor(parameters) as executor, Journal(tmp_path / "journal") as journal:
         with pytest.raises(ExecutionFailed, match=r"'math:squared' names no function"):

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from curricle.config.execution import Limits, SandboxParameters
-from curricle.errors import SandboxUnavailable
+from curricle.errors import InfrastructureFault, SandboxUnavailable
 from curricle.execution import opening
 from curricle.execution.bubblewrap import BubblewrapSandbox
 from curricle.execution.contract import make_ground
 from curricle.execution.opening import open_sandbox
 from curricle.execution.probe import probe, probe_once
 from curricle.execution.unsafe_local import UnsafeLocalSandbox
-from curricle.execution.wall import bwrap_path
+from curricle.execution.wall import bwrap_path, is_root
 from curricle.languages.commands import Command
+from curricle.languages.project import Prepared, Project
 from tests.execution.plain_user import REPOSITORY, as_plain_user
 
 OPEN = """
@@ -128,3 +129,14 @@ def test_what_runs_without_isolation_says_so_on_its_record(tmp_path: Path) -> No
     assert dict(output.reports) == {"a": "{}\n"}
     assert output.isolation.backend == "unsafe_local"
     assert output.isolation.level == "none"
+
+
+def test_a_tree_that_cannot_be_shown_is_an_error_and_no_result() -> None:
+    project = Project("proc", "python", Path("/proc/sys"), "x", (), ())
+    with (
+        BubblewrapSandbox() as sandbox,
+        pytest.raises(SandboxUnavailable if is_root() else InfrastructureFault) as caught,
+    ):
+        sandbox.run(Command(("/bin/true",)), Prepared(project, None, "x"), {}, Limits())
+    if is_root():
+        assert "start curricle as a plain user" in str(caught.value)

@@ -236,22 +236,15 @@ def read_tools(rows: Any, where: str) -> tuple[ToolDefinition, ...]:
     return tuple(tools)
 
 
-def read_messages(
-    rows: Sequence[Any], where: str, untrained: Iterable[int] = ()
-) -> tuple[Message, ...]:
-    """Read the messages of a conversation; ``untrained`` names those that carry no loss.
+def read_messages(rows: Sequence[Any], where: str) -> tuple[Message, ...]:
+    """Read the messages of a conversation.
 
     Raises:
         DataError: one is no message; names it.
     """
-    skipped = frozenset(untrained)
-    read = (
+    return tuple(
         row if isinstance(row, Message) else read_message(row, f"{where}, message {number}")
         for number, row in enumerate(rows, start=1)
-    )
-    return tuple(
-        message.model_copy(update={"train": False}) if index in skipped else message
-        for index, message in enumerate(read)
     )
 
 

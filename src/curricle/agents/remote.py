@@ -66,12 +66,22 @@ class RemoteEnvironments:
         """
         answers = self._answers.setdefault(name, SimpleQueue())
         self._requests.put((verb, name, item))
-        answer = answers.get()
+        answer = self._wait(answers)
+        if verb == "score":
+            self._answers.pop(name, None)
         if isinstance(answer, BaseException):
             raise answer
         if answer.fault:
             raise InfrastructureFault(answer.fault)
         return answer.value
+
+    def _wait(self, answers: SimpleQueue[Answered | BaseException]) -> Answered | BaseException:
+        while True:
+            try:
+                return answers.get(timeout=1.0)
+            except Empty:
+                if not self._thread.is_alive():
+                    return InfrastructureFault(_MASKED)
 
     def _serve(self) -> None:
         """Pass requests on and answers back, until closed or broken."""
@@ -80,8 +90,9 @@ class RemoteEnvironments:
                 while not self._closing.is_set():
                     self._pass_on(hosted)
                     for answer in hosted.poll(_POLL_S):
-                        if answer.name in self._answers:
-                            self._answers[answer.name].put(answer)
+                        waiting = self._answers.get(answer.name)
+                        if waiting is not None:
+                            waiting.put(answer)
         except BaseException as error:  # whoever waits learns of it
             self._closing.set()
             for waiting in list(self._answers.values()):
@@ -101,7 +112,8 @@ class RemoteEnvironments:
                 else:
                     hosted.score(name)
             except ValueError:  # lost with its process
-                self._answers[name].put(InfrastructureFault(_MASKED))
+                if name in self._answers:
+                    self._answers[name].put(InfrastructureFault(_MASKED))
 
 
 class RemoteEnvironment:
@@ -110,6 +122,12 @@ class RemoteEnvironment:
     def __init__(self, room: RemoteEnvironments, name: str, row: Mapping[str, Any]) -> None:
         self._room, self._name = room, name
         self._opened = room.ask("open", name, row)
+
+    @property
+    def tools(self) -> Sequence[Mapping[str, Any]]:
+        """Definitions of the tools on offer."""
+        tools: Sequence[Mapping[str, Any]] = self._opened["tools"]
+        return tools
 
     def start(self) -> Sequence[Message]:
         """The messages that the agent sees first."""

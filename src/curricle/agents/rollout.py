@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal, Protocol, TypeAlias
 
 from curricle.agents.generator import Completion, Generator, Turn
+from curricle.agents.messages import truncate
 from curricle.config.generation import RolloutParameters
 from curricle.errors import DataError, InfrastructureFault
 
@@ -30,7 +31,7 @@ the environment failed for a reason that is not the agent's, so that it is maske
 
 _POLL_S = 0.05
 _UNSHOWABLE = "error: the output cannot be shown: it spells a control token of the model"
-_CUT = "\n... cut ...\n"
+_SHORTEST_CHARS = 80
 
 
 class Environment(Protocol):
@@ -74,7 +75,7 @@ class RolloutTask:
     Attributes:
         name: unique among the tasks; with several attempts at one bug, say ``<task>/3``.
         open: makes the environment; called in a thread.
-        tools: schemas of the tools.
+        tools: schemas of the tools; without any, those that the environment has as ``tools``.
         seed: of drawn answers.
         temperature: 0 is greedy.
         finish: called in a thread when the conversation is over, to grade and to clean up; what it
@@ -105,6 +106,9 @@ class Trajectory:
         seconds: wall clock.
         outcome: what the task's ``finish`` returned; JSON-able.
         note: what failed, if something did.
+        prompt_ids: tokens before the agent first wrote; like the next two only when asked for.
+        completion_ids: all tokens after them, as the agent read and wrote them.
+        written: per token of these, 1 where the agent wrote it.
     """
 
     task: str
@@ -118,6 +122,9 @@ class Trajectory:
     seconds: float = 0.0
     outcome: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    prompt_ids: tuple[int, ...] = ()
+    completion_ids: tuple[int, ...] = ()
+    written: tuple[int, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -151,6 +158,17 @@ class _Conversation:
     call_started: float | None = None  # of the call into the environment, if one is under way
     queued: bool = False  # a call waits for a worker
     generating: bool = False
+    prompt_ids: list[int] = field(default_factory=list)
+    completion_ids: list[int] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
+
+    def keep(self, tokens: Sequence[int], written: bool) -> None:
+        """Remember tokens that were read or written, in their order."""
+        if not (written or self.completion_ids):
+            self.prompt_ids += tokens
+            return
+        self.completion_ids += tokens
+        self.written += [int(written)] * len(tokens)
 
 
 @dataclass(frozen=True)
@@ -171,6 +189,7 @@ def run_rollouts(
     *,
     max_new_tokens: int = 128,
     should_stop: Callable[[], bool] = lambda: False,
+    keep_tokens: bool = False,
 ) -> Iterator[Trajectory]:
     """Have all conversations, and yield each as it ends.
 
@@ -181,13 +200,16 @@ def run_rollouts(
         parameters: budgets.
         max_new_tokens: of one answer.
         should_stop: when it says so, what is under way is dropped and the iteration ends.
+        keep_tokens: whether trajectories carry their tokens, for training on them.
 
     Raises:
         ValueError: two tasks have one name.
     """
     if len({task.name for task in tasks}) != len(tasks):
         raise ValueError("two rollout tasks have one name")
-    rollouts = _Rollouts(tasks, generator, renderer, parameters, max_new_tokens)
+    rollouts = _Rollouts(
+        tasks, generator, renderer, parameters, max_new_tokens, keep_tokens
+    )  # fmt: skip
     try:
         while not rollouts.is_over and not should_stop():
             yield from rollouts.advance()
@@ -205,7 +227,9 @@ class _Rollouts:
         renderer: Renderer | None,
         parameters: RolloutParameters,
         max_new_tokens: int,
+        keep_tokens: bool,
     ) -> None:
+        self._keep_tokens = keep_tokens
         self._tasks = deque(tasks)
         self._generator = generator
         self._renderer = renderer
@@ -294,7 +318,7 @@ class _Rollouts:
             conversation.call_started = None
             if isinstance(returned.error, (InfrastructureFault, DataError)):
                 logger.warning("%s: %s: %s", conversation.task.name, returned.call, returned.error)
-                conversation.note = str(returned.error)
+                conversation.note = conversation.note or str(returned.error)
                 if returned.call == "finish":
                     conversation.end = "infrastructure"
                     ended.append(self._close(conversation))
@@ -334,7 +358,7 @@ class _Rollouts:
         conversation.messages = list(opening)
         prompt: list[int] = []
         if self._renderer is not None:
-            prompt = self._renderer.prompt(opening, conversation.task.tools)
+            prompt = self._renderer.prompt(opening, _offered(conversation))
         self._ask(conversation, prompt)
 
     def _ask(self, conversation: _Conversation, tokens: Sequence[int]) -> None:
@@ -350,9 +374,10 @@ class _Rollouts:
         else:
             task = conversation.task
             conversation.generating = True
+            conversation.keep(tokens, written=False)
             self._generator.submit(Turn(
                 task.name, tokens, min(self._max_new_tokens, room), task.temperature, task.seed,
-                messages=tuple(conversation.messages), tools=task.tools,
+                messages=tuple(conversation.messages), tools=_offered(conversation),
             ))  # fmt: skip
 
     def _take_answer(self, conversation: _Conversation, completion: Completion) -> None:
@@ -371,6 +396,7 @@ class _Rollouts:
             self._end(conversation, "tokens")
             return
         conversation.turns += 1
+        conversation.keep(completion.tokens, written=True)
         if completion.message is not None:
             message = dict(completion.message)
         else:
@@ -403,7 +429,7 @@ class _Rollouts:
         limit = self._parameters.observation_tokens
         text = str(observation.get("content", ""))
         # Nothing is tokenised that is hopelessly long: a token rarely has more than 16 characters.
-        shown = _cut(text, 16 * limit)
+        shown = truncate(text, 16 * limit)
         while True:
             observation = {**observation, "content": shown}
             try:
@@ -413,9 +439,10 @@ class _Rollouts:
                     raise
                 shown = _UNSHOWABLE
                 continue
-            if len(tokens) <= limit or len(shown) <= len(_UNSHOWABLE):
+            if len(tokens) <= limit or len(shown) <= _SHORTEST_CHARS:
                 return observation, tokens
-            shown = _cut(text, min(len(shown) - 1, len(shown) * limit * 9 // (10 * len(tokens))))
+            fitting = len(shown) * limit * 9 // (10 * len(tokens))
+            shown = truncate(text, max(fitting, _SHORTEST_CHARS))
 
     # Ends
 
@@ -449,7 +476,22 @@ class _Rollouts:
             seconds=time.monotonic() - conversation.started,
             outcome=outcome or {},
             note=conversation.note,
+            **(_kept(conversation) if self._keep_tokens else {}),
         )
+
+
+def _kept(conversation: _Conversation) -> dict[str, tuple[int, ...]]:
+    return {
+        "prompt_ids": tuple(conversation.prompt_ids),
+        "completion_ids": tuple(conversation.completion_ids),
+        "written": tuple(conversation.written),
+    }
+
+
+def _offered(conversation: _Conversation) -> Sequence[Mapping[str, Any]]:
+    """Return the tools that the task names, or else those that its environment has."""
+    tools: Sequence[Mapping[str, Any]] = conversation.task.tools
+    return tools or getattr(conversation.environment, "tools", ())
 
 
 def _addressed(observation: Message) -> Message:
@@ -457,11 +499,3 @@ def _addressed(observation: Message) -> Message:
     if observation.get("role") == "tool" and not observation.get("name"):
         return {"role": "user", "content": observation.get("content", "")}
     return dict(observation)
-
-
-def _cut(text: str, max_chars: int) -> str:
-    """Cut the middle out of a text; its end says most, so it keeps three quarters."""
-    if len(text) <= max_chars:
-        return text
-    room = max(max_chars - len(_CUT), 4)
-    return text[: room // 4] + _CUT + text[len(text) - (room - room // 4) :]

@@ -183,7 +183,8 @@ def balanced(
         seed: Another seed draws another sample.
         limit: At most so many.
         max_share: No group has more than this share of what is drawn. Of few groups with few
-            items, everything that the share allows.
+            items, everything that the share allows; of too few groups for any sample to keep the
+            share, an even one.
     """
     draw = random.Random(seed)
     waiting: dict[str, list[Item]] = defaultdict(list)
@@ -206,8 +207,10 @@ def balanced(
 
 def _caps(sizes: Mapping[str, int], wanted: int, max_share: float) -> dict[str, int]:
     """The most of each group, for the largest sample in which none is above the share."""
+    if max_share * len(sizes) < 1:  # so few groups cannot keep it: as even as they can be
+        max_share = 1.0
     for size in range(wanted, 0, -1):
-        cap = int(max_share * size + 1e-9)
+        cap = max(1, int(max_share * size + 1e-9))  # one of each is as even as it gets
         caps = {name: min(count, cap) for name, count in sizes.items()}
         if sum(caps.values()) >= size:
             # The smallest level that still reaches the size keeps the groups even.

@@ -45,6 +45,9 @@ class GrpoParameters(TrainerParameters):
         num_iterations: how often a round's tries are trained on.
         max_length: longest conversation, in tokens, what the environment said included.
         max_turn_tokens: longest turn of the model.
+        max_turns: turns of a conversation, where its environment does not end it before.
+        observation_tokens: of one observation; a longer one is cut.
+        conversation_timeout_s: wall clock of a conversation; one that takes longer is masked.
         overlong: what a conversation that outgrew ``max_length`` counts as: ``scored`` as it
             stands, or ``masked``, as if it had not been tried.
         redraws: how often a round replaces groups that teach nothing (all rewards equal, or
@@ -68,6 +71,9 @@ class GrpoParameters(TrainerParameters):
     num_generations: int = Field(default=8, ge=2)
     num_iterations: int = Field(default=1, ge=1)
     max_turn_tokens: int = Field(default=96, ge=1)
+    max_turns: int = Field(default=32, ge=1)
+    observation_tokens: int = Field(default=512, ge=32)
+    conversation_timeout_s: float = Field(default=1800.0, gt=0)
     overlong: Literal["scored", "masked"] = "scored"
     redraws: int = Field(default=1, ge=0)
     temperature: float = Field(default=1.0, gt=0)

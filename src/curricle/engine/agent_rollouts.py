@@ -148,5 +148,4 @@ def _attempt(task: BugTask, sample: int, trajectory: Trajectory) -> Attempt:
     return replace(
         Attempt.from_json(details), sample=sample,
         prompt_tokens=trajectory.read_tokens, tokens=trajectory.generated_tokens,
-        messages=tuple(dict(message) for message in trajectory.messages),
     )  # fmt: skip

@@ -104,12 +104,12 @@ def render_samples(
 
 
 def trajectory_samples(renderer: Renderer, row: dict[str, Any], where: str) -> list[Rendered]:
-    """Render a trajectory: ``messages``, ``tools``, and ``untrained`` for turns without loss.
+    """Render a trajectory, a row of ``messages`` and ``tools``.
 
     Raises:
         DataError: it is no conversation, or nothing or everything of it would be trained.
     """
-    messages = read_messages(row["messages"], where, row.get("untrained", ()))
+    messages = read_messages(row["messages"], where)
     samples = renderer.samples(messages, row.get("tools") or (), where)
     if any(sample.assistant_mask.all() for sample in samples):
         raise DataError(f"{where}: every token would be trained, the question too.")

@@ -22,10 +22,12 @@ from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
 from curricle.agents.hosting import HostedEnvironments
+from curricle.agents.remote import RemoteEnvironments
 from curricle.config.agent_training import GrpoParameters
+from curricle.config.generation import GenerationParameters
 from curricle.engine.adapters import adapter_arguments, save_trained
 from curricle.engine.generation.batching import BatchedGenerator
-from curricle.engine.generation.llama import LlamaDecoder
+from curricle.engine.generation.opening import generator_of
 from curricle.engine.grpo_journal import JOURNAL_NAME, RoundJournal
 from curricle.engine.grpo_rollouts import Rollouts
 from curricle.engine.grpo_rounds import Round, Task, draw_round, require_tasks
@@ -54,8 +56,9 @@ def grpo_job(job: Job) -> JobResult:
     tasks = [row for _, row in read_rows(job.inputs["data"] / "train.jsonl")]
     require_tasks(tasks, job.step)
     journal = RoundJournal(job.resume)
-    with environments(job, parameters) as hosted:
-        rounds = Rounds(parameters, tasks, renderer, hosted, journal)
+    workers = environment_workers(job, parameters)
+    with RemoteEnvironments(environments(job, parameters, workers)) as room:
+        rounds = Rounds(parameters, tasks, renderer, room, workers, journal)
 
         def make_trainer(micro_batch: int) -> GroupTrainer:
             model = load_model(job.inputs["start"])
@@ -79,14 +82,18 @@ def grpo_job(job: Job) -> JobResult:
     )
 
 
-def environments(job: Job, parameters: GrpoParameters) -> HostedEnvironments:
+def environment_workers(job: Job, parameters: GrpoParameters) -> int:
+    """Return how many processes environments live in."""
+    cores = job.threads or len(os.sched_getaffinity(0))
+    return min(parameters.environment.workers or cores, parameters.concurrency)
+
+
+def environments(job: Job, parameters: GrpoParameters, workers: int) -> HostedEnvironments:
     """Return where the tries take place."""
     source = parameters.environment
-    cores = job.threads or len(os.sched_getaffinity(0))
     return HostedEnvironments(
         source.function, source.settings, job.inputs,
-        workers=min(source.workers or cores, parameters.concurrency),
-        timeout_s=source.step_timeout_s,
+        workers=workers, timeout_s=source.step_timeout_s,
     )  # fmt: skip
 
 
@@ -102,13 +109,15 @@ class Rounds:
         parameters: GrpoParameters,
         tasks: list[Task],
         renderer: Renderer,
-        hosted: HostedEnvironments,
+        room: RemoteEnvironments,
+        workers: int,
         journal: RoundJournal,
     ) -> None:
         self._parameters = parameters
         self._tasks = tasks
         self._renderer = renderer
-        self._hosted = hosted
+        self._room = room
+        self._workers = workers
         self._journal = journal
         self.seconds = 0.0
 
@@ -126,7 +135,7 @@ class Rounds:
         drawn = self._journal.rounds[-1].drawn if number else 0
         with generator(trainer, self._parameters, self._renderer) as drawing:
             roll_out = Rollouts(
-                drawing, self._renderer, self._hosted, self._parameters, trainer.stop
+                drawing, self._renderer, self._room, self._parameters, self._workers, trainer.stop
             )
             done = draw_round(number, drawn, self._tasks, self._parameters, roll_out)
         self._journal.record(done)
@@ -138,14 +147,18 @@ class Rounds:
 def generator(
     trainer: GroupTrainer, parameters: GrpoParameters, renderer: Renderer
 ) -> Iterator[BatchedGenerator]:
-    """Generate with the trainer's present weights, an adapter included."""
-    with torch.no_grad(), merged(trainer.accelerator.unwrap_model(trainer.model)) as model:
-        decoder = LlamaDecoder(model)
-    made = BatchedGenerator(
-        decoder, renderer.stop_token_ids,
+    """Generate with the trainer's present weights, an adapter included.
+
+    The whole distribution is drawn from, and in float32: rounded weights would be another policy
+    than the one whose ratios the loss is made of.
+    """
+    settings = GenerationParameters(
+        compute_type="float32",
         batch_size=parameters.concurrency,
-        cache_tokens=parameters.concurrency * (parameters.max_length + 128),
-    )  # fmt: skip
+        cache_tokens=max(65_536, parameters.concurrency * (parameters.max_length + 256)),
+    )
+    with torch.no_grad(), merged(trainer.accelerator.unwrap_model(trainer.model)) as model:
+        made = generator_of(model, settings, renderer.stop_token_ids)
     try:
         yield made
     finally:

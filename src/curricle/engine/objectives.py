@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from curricle.engine.document_attention import DOCUMENTS, document_blocks
 from curricle.pipelines.corpus.packed import IGNORED
 
 
@@ -26,7 +29,9 @@ def labelled_logits(
     Returns:
         Logits (labelled, vocabulary) in fp32, and the labels (labelled,).
     """
-    inputs = {k: v for k, v in batch.items() if k != "labels"}
+    inputs: dict[str, Any] = {k: v for k, v in batch.items() if k != "labels"}
+    if model.config._attn_implementation == DOCUMENTS and "position_ids" in batch:
+        inputs["blocks"] = document_blocks(batch["position_ids"])
     hidden = model.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1]
     labels = batch["labels"][:, 1:]
     mask = labels != IGNORED

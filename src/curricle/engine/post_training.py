@@ -17,7 +17,9 @@ from trl import DPOConfig, SFTConfig
 
 from curricle.config.training import DpoParameters, SftParameters
 from curricle.engine.agent_rows import attach_template, take_samples
+from curricle.engine.document_attention import use_document_attention
 from curricle.engine.fitting import fit_rows
+from curricle.engine.low_rank import fuse_adapters
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
 from curricle.engine.rendering import Rendered, attach_chat_template, render_prompt
@@ -72,10 +74,13 @@ def sft_trainer(
         max_length=None,
     )
     collator = PackedRows(parameters.max_length, tokenizer.pad_token_id)
-    return PackedSFTTrainer(
+    use_document_attention(model)
+    trainer = PackedSFTTrainer(
         parameters, model=model, args=arguments, train_dataset=rows, processing_class=tokenizer,
         data_collator=collator, **kwargs,
     )  # fmt: skip
+    fuse_adapters(trainer.model)
+    return trainer
 
 
 def packed_conversations(

@@ -20,7 +20,7 @@ from curricle.execution.wall import first_wall
 from curricle.languages.commands import Command, Isolation, Output, Warm
 from curricle.languages.project import Changes, Prepared
 
-_MAX_KEPT = 8
+_MAX_KEPT = 12
 """Projects (and warm servers) that are kept at a time; the one not used for longest goes first."""
 
 

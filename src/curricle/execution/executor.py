@@ -65,6 +65,7 @@ class Reply:
     Attributes:
         answer: Its kind.
         value: The result, with `DONE`.
+        duration_s: Seconds that the work function took, with `DONE`.
         text: The fault or error in words.
         error: With `ERROR`, the name of the exception's class.
         trace: With `ERROR` and no `CurricleError`, the worker's traceback.
@@ -72,6 +73,7 @@ class Reply:
 
     answer: Answer
     value: dict[str, Any] = field(default_factory=dict)
+    duration_s: float = 0.0
     text: str = ""
     error: str = ""
     trace: str = ""
@@ -385,9 +387,9 @@ def _result(journal: Journal, key: str) -> Outcome | None:
 
 
 def _outcome(reply: Reply, task: _Task, since: float) -> Outcome:
-    duration_s = round(time.monotonic() - since, 6)
     if reply.answer is Answer.DONE:
-        return Outcome(Status.DONE, reply.value, task.attempts, duration_s)
+        return Outcome(Status.DONE, reply.value, task.attempts, reply.duration_s)
+    duration_s = round(time.monotonic() - since, 6)
     return Outcome(Status.MASKED, {}, task.attempts, duration_s, reply.text)
 
 

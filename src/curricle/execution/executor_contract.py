@@ -198,9 +198,11 @@ class ExecutorContract:
         """The others go on; the long one is masked."""
         pids = tmp_path / "pids"
         with (
-            make(workers=2, retries=0, item_timeout_s=1.0) as executor,
+            make(workers=1, retries=0, item_timeout_s=2.0) as executor,
             Journal(tmp_path / "journal") as journal,
         ):
+            # Not the time that a worker's first import takes.
+            list(executor.map(f"{_HERE}:square", [{"number": -1}], journal))
             items = [{"pids": str(pids)}]
             ((_, outcome),) = executor.map(f"{_HERE}:endless", items, journal)
             assert outcome.status is Status.MASKED and "item_timeout_s" in outcome.note

@@ -45,7 +45,7 @@ class Outcome:
         status: Whether there is a result.
         value: What the work function returned; empty when masked.
         attempts: How many workers tried.
-        duration_s: Seconds of the last attempt, the way to the worker included.
+        duration_s: Seconds that the work function took; of a masked one, until it was given up.
         note: Why it is masked, for people.
     """
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from curricle.errors import DataError, InfrastructureFault
+from curricle.errors import DataError, InfrastructureFault, SandboxUnavailable
 from curricle.execution.cgroups import ControlGroup, Usage
 from curricle.execution.inside import filter as call_filter
 from curricle.execution.inside import server, stage
@@ -89,6 +89,7 @@ class Kept:
 
         Raises:
             InfrastructureFault: It ended or did not answer; the message holds its last words.
+            SandboxUnavailable: The machine cannot show the project to a plain user.
         """
         self._plan = plan
         self._group = ControlGroup.create()
@@ -118,6 +119,8 @@ class Kept:
                 self.close()
                 errors.seek(0)
                 words = errors.read()[-2000:].decode("utf-8", "replace").strip()
+                if self._process.returncode == stage.HOPELESS:
+                    raise SandboxUnavailable(words)
                 raise InfrastructureFault(
                     f"The sandbox did not start: {words or 'no answer in time'}"
                 )

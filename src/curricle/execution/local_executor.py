@@ -159,7 +159,8 @@ def _reply(kind: str, content: list[Any]) -> Reply:
     """A worker's message, as `curricle.execution.worker` sends it."""
     match kind:
         case "done":
-            return Reply(Answer.DONE, value=content[0])
+            value, duration_s = content
+            return Reply(Answer.DONE, value=value, duration_s=duration_s)
         case "fault":
             return Reply(Answer.FAULT, text=content[0])
         case "error":

@@ -30,7 +30,7 @@ from curricle.languages.project import Prepared
 from curricle.languages.tasks import BugTask, ProjectMutant
 from curricle.languages.trials import Trial, TrialResult
 
-REVISION = 1
+REVISION = 2
 """Rises with every change of this module that alters results."""
 
 _SLACK_S = 1.5

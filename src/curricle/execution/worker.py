@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -74,9 +75,12 @@ def main(descriptor: int) -> None:
 
 def _answer(work: str, item: dict[str, Any], state: Any) -> tuple[Any, ...]:
     try:
-        value = resolve(work)(item, state)
+        function = resolve(work)
+        started = time.perf_counter()
+        value = function(item, state)
+        seconds = round(time.perf_counter() - started, 6)
         # Here, where the culprit can still be named.
-        return "done", json.loads(json.dumps(value, allow_nan=False))
+        return "done", json.loads(json.dumps(value, allow_nan=False)), seconds
     except Exception as error:
         return _failure(error)
 

@@ -22,7 +22,7 @@ class Trial:
         id: Names it in the results.
         mutant: What is changed; `None` runs the project as it is.
         tests: The ids to run.
-        limit_s: Seconds that either run may take.
+        limit_s: Seconds of processor time that either run may take.
     """
 
     id: str

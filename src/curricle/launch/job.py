@@ -34,14 +34,14 @@ _TRL = ("torch", "transformers", "trl", "accelerate")
 JOB_KINDS: dict[str, JobKind] = {
     "init": JobKind("curricle.engine.models:init_job", revision=1),
     "pretrain": JobKind("curricle.engine.pretraining:pretrain_job", revision=1),
-    "sft": JobKind("curricle.engine.post_training:sft_job", revision=1, libraries=_TRL),
+    "sft": JobKind("curricle.engine.post_training:sft_job", revision=2, libraries=_TRL),
     "dpo": JobKind("curricle.engine.post_training:dpo_job", revision=3, libraries=_TRL),
-    "lora": JobKind("curricle.engine.adapters:lora_job", revision=2, libraries=(*_TRL, "peft")),
+    "lora": JobKind("curricle.engine.adapters:lora_job", revision=3, libraries=(*_TRL, "peft")),
     "agent_ipo": JobKind(
         "curricle.engine.agent_preferences:agent_ipo_job", revision=1, libraries=(*_TRL, "peft")
     ),
     "grpo": JobKind("curricle.engine.grpo:grpo_job", revision=1, libraries=(*_TRL, "peft")),
-    "rollout": JobKind("curricle.engine.agent_rollouts:rollout_job", revision=1),
+    "rollout": JobKind("curricle.engine.agent_rollouts:rollout_job", revision=2),
     "evaluate": JobKind("curricle.engine.evaluation:evaluate_job", revision=1),
     "foundation": JobKind("curricle.engine.foundation:foundation_job", revision=1),
     "probe_precision": JobKind("curricle.engine.precision:probe_job", revision=1),

@@ -66,6 +66,32 @@ __import__("builtins").len = lambda _: 7
     assert (run.ground.cache / "deep" / "built").read_text() == "built\n"
 
 
+def test_memory_holds_nothing_of_earlier_runs(run: Runner) -> None:
+    mark = secrets.token_hex(16)
+    run("import sys; print(sys.stdin.read())", changes={"src/answer.py": mark * 1000}, stdin=mark)
+    program = """
+import sys
+needle = bytes(reversed(sys.argv[1].encode()))
+found = 0
+for line in open("/proc/self/maps"):
+    start, end = (int(part, 16) for part in line.split()[0].split("-"))
+    if "r" in line.split()[1] and "[v" not in line:
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            memory.seek(start)
+            while start < end:
+                part = memory.read(min(end - start, 1 << 20))
+                if not part:
+                    break
+                found += part.count(needle)
+                start += len(part)
+print(found)
+"""
+    # Its own copy of the needle may be met twice: turned around, and within what was just read.
+    output = run(program, mark[::-1])
+    assert output.exit_code == 0, output.stderr
+    assert int(output.stdout) < 20
+
+
 def test_every_fork_draws_its_own_random_numbers(run: Runner) -> None:
     program = "import random, os; print(random.random(), os.urandom(8))"
     assert run(program).stdout != run(program).stdout

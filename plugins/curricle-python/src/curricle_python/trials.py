@@ -25,11 +25,13 @@ from curricle_python.toolchain import INSIDE, PYTHON, SITE
 _TRIALS = "trials.jsonl"
 _START_S = 60.0
 """Seconds for loading pytest and the project, and for running all tests once."""
+_LONGEST_S = 400.0
+"""Seconds of one command; trials that are left over then get another one."""
 
 
 def trials_command(prepared: Prepared, trials: Sequence[Trial]) -> Command:
     """One process tree that runs every trial by two methods."""
-    timeout_s = _START_S + sum(2 * trial.limit_s for trial in trials)
+    timeout_s = min(_START_S + sum(12 * trial.limit_s for trial in trials), _LONGEST_S)
     return _command(
         prepared, "run_mutants.py", (_TRIALS,), timeout_s,
         conftests=bool(prepared.project.files(("**/conftest.py",))),

@@ -59,13 +59,12 @@ def serve(run_main: Main | None) -> NoReturn:
     gc.freeze()
     kernel.mount("none", "/", flags=kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
     send(channel, b"r", {})
-    while (received := receive(channel)) is not None:
-        request, streams = received
+    while (streams := _await(channel)) is not None:
         told, telling = os.pipe()
         keeper = os.fork()
         if keeper == 0:
             os.close(told)
-            _keep(channel, request, streams, telling, run_main)
+            _keep(channel, streams, telling, run_main)
         for descriptor in (telling, *streams):
             os.close(descriptor)
         if os.read(told, 1) != _ANSWERED:
@@ -84,15 +83,18 @@ def send(channel: socket.socket, letter: bytes, message: Mapping[str, Any]) -> N
     channel.sendall(HEADER.pack(letter, len(body)) + body)
 
 
-def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """The next request and its three descriptors; `None` at the end of the stream."""
+def _await(channel: socket.socket) -> list[int] | None:
+    """The descriptors of the next request; `None` at the end of the stream.
+
+    The request itself is left for the keeper to read: whatever this process reads would be in the
+    memory of every later fork.
+    """
     letter = KILL
     while letter == KILL:  # came too late for the run that it was meant for
         letter, descriptors, _, _ = socket.recv_fds(channel, 1, 3)
         if not letter:
             return None
-    length = struct.unpack("!I", _exactly(channel, 4))[0]
-    return json.loads(_exactly(channel, length)), descriptors
+    return descriptors
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes:
@@ -100,23 +102,21 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
     while count:
         part = channel.recv(min(count, 1 << 20))
         if not part:
-            os._exit(0)
+            os._exit(1)
         parts.append(part)
         count -= len(part)
     return b"".join(parts)
 
 
 def _keep(
-    channel: socket.socket,
-    request: dict[str, Any],
-    streams: list[int],
-    telling: int,
-    run_main: Main | None,
+    channel: socket.socket, streams: list[int], telling: int, run_main: Main | None
 ) -> NoReturn:
-    """Build the cage, run, answer."""
+    """Read the request, build the cage, run, answer."""
     from curricle.execution.inside import cage, kernel
 
     kernel.die_with_parent(signal.SIGKILL)
+    length = struct.unpack("!I", _exactly(channel, 4))[0]
+    request = json.loads(_exactly(channel, length))
     try:
         cage.build(request["disk_bytes"], request["has_cache"], request["covered"])
         cage.apply(request["changes"])

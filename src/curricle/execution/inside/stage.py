@@ -19,11 +19,20 @@ STAGE = "/tmp"
 """Covered by a private file system as root: a place that exists everywhere and all can enter."""
 SOCKET = 3
 """The descriptor over which the kept process hears from the sandbox."""
+HOPELESS = 78  # EX_CONFIG of sysexits.h
+"""The exit status when it will be no better tomorrow."""
+
+
+class Hopeless(Exception):
+    """The machine cannot do what is asked, and the user has to change something."""
 
 
 def main() -> None:
     """Read the plan, set up, become bubblewrap."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+    from curricle.execution.inside import kernel
+
+    kernel.die_with_parent(signal.SIGKILL)
     plan = json.load(sys.stdin)
     os.dup2(plan["socket"], SOCKET)
     for folder in plan["control_groups"]:
@@ -33,6 +42,7 @@ def main() -> None:
         os.setgroups([])
         os.setresgid(plan["user"], plan["user"], plan["user"])
         os.setresuid(plan["user"], plan["user"], plan["user"])
+        kernel.die_with_parent(signal.SIGKILL)  # the change of user has taken it back
     argv = list(plan["argv"])
     for path, text in plan["files"].items():
         descriptor = os.memfd_create(path, 0)
@@ -56,7 +66,13 @@ def _stage(sources: list[dict[str, Any]], user: int) -> None:
         if source["owned"]:
             status = os.stat(source["path"])
             namespace = _namespace(status.st_uid, status.st_gid, user)
-            kernel.map_owner(tree, namespace)
+            try:
+                kernel.map_owner(tree, namespace)
+            except OSError as error:
+                raise Hopeless(
+                    f"{source['path']} lies on a file system that cannot map owners ({error}). "
+                    "Move it to another one, or start curricle as a plain user."
+                ) from error
             os.close(namespace)
         trees.append((tree, os.path.isdir(source["path"])))
     kernel.mount("stage", STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
@@ -100,4 +116,8 @@ def _namespace(owner: int, group: int, user: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Hopeless as reason:
+        sys.stderr.write(f"{reason}\n")
+        sys.exit(HOPELESS)

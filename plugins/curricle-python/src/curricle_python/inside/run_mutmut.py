@@ -72,21 +72,34 @@ def _mutations(file_mutation, file, source, named):
     for mutation in found:
         span = spans[mutation.original_node]
         start, end = span.start, span.start + span.length
-        original = module.code_for_node(mutation.original_node)
-        replacement = module.code_for_node(mutation.mutated_node)
         there = encoded[start:end].decode()
-        if original != there:  # a node owns the space around it, its span does not
-            if original.strip() != there.strip():
-                continue
-            before = len(there) - len(there.lstrip())
-            after = len(there.rstrip())
-            replacement = there[:before] + replacement.strip() + there[after:]
+        original = module.code_for_node(mutation.original_node)
+        replacement = _in_place(there, original, module.code_for_node(mutation.mutated_node))
+        if replacement is None:
+            continue
         # What stays behind the last argument when it goes.
         replacement = re.sub(r",\s*\)$", ")", replacement)
         yield {
             "event": "mutation", "file": file, "operator": named.of(mutation.mutated_node),
             "start": start, "end": end, "original": there, "replacement": replacement,
         }  # fmt: skip
+
+
+def _in_place(there, original, mutated):
+    """A node's new text as it has to stand where the old one stood; `None` when nobody knows.
+
+    Printed by itself, a node owns the space around it and starts at the margin.
+    """
+    for text in (original, original.strip()):
+        first, *rest = text.split("\n")
+        _, *lines = there.split("\n")
+        indentation = ""
+        if rest and lines:
+            indentation = lines[0][: len(lines[0]) - len(rest[0])]
+        if "\n".join([first, *(indentation + line if line else line for line in rest)]) == there:
+            changed = mutated if text == original else mutated.strip()
+            return changed.replace("\n", "\n" + indentation)
+    return None
 
 
 if __name__ == "__main__":

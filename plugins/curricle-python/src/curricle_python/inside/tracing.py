@@ -17,6 +17,9 @@ import pytest
 
 CALLS_PER_FUNCTION = 48
 CALL_BYTES = 16 * 1024
+# A function that is called a million times alike, or with what cannot be pickled, would be tried
+# every time.
+TRIES_PER_FUNCTION = 4 * CALLS_PER_FUNCTION
 _ALL = ""
 _VARIADIC = 0x04, 0x08
 
@@ -29,6 +32,7 @@ class Tracer:
         self._names: dict[object, str | None] = {}
         self._reached: dict[str, set[str]] = {}
         self._calls: dict[str, dict[bytes, None]] = {}
+        self._tries: dict[str, int] = {}
         self._test = _ALL
 
     def start(self) -> None:
@@ -88,7 +92,8 @@ class Tracer:
 
     def _keep_call(self, name: str, frame) -> None:
         calls = self._calls.setdefault(name, {})
-        if len(calls) >= CALLS_PER_FUNCTION:
+        tries = self._tries[name] = self._tries.get(name, 0) + 1
+        if len(calls) >= CALLS_PER_FUNCTION or tries > TRIES_PER_FUNCTION:
             return
         code, values = frame.f_code, frame.f_locals
         names = code.co_varnames

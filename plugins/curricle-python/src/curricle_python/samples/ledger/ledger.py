@@ -35,7 +35,7 @@ def parse_amount(text):
     """The cents of a text such as `12`, `12.5` or `-12.05`."""
     negative = text.startswith("-")
     whole, _, part = text.lstrip("-").partition(".")
-    if not whole.isdigit() or (part and not part.isdigit()) or len(part) > 2:
+    if not whole.isdigit() or (part and not part.isdigit()) or part[2:]:
         raise ValueError(f"no amount: {text!r}")
     cents = int(whole) * 100 + int(part.ljust(2, "0") or 0)
     return -cents if negative else cents

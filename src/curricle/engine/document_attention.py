@@ -1,0 +1,87 @@
+"""Attention within the documents of a packed row, one block after the other, on a CPU.
+
+With a mask for packed rows, the library's attention multiplies every token with every other of its
+row, and throws away what the mask forbids: at rows of 1024 tokens and samples of 360 that is most
+of it, a quarter of a training step of a 135M model. Here each document is a causal block of its
+own, so the cost follows the samples' lengths, not the row's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+DOCUMENTS = "documents"
+"""Name of this attention in a model's configuration, in memory only."""
+
+Block = tuple[int, int, int]
+"""Row, first token, and one past the last token of a document."""
+
+
+def use_document_attention(model: PreTrainedModel) -> None:
+    """Switch a model on a CPU to block-wise attention; its batches then need ``blocks``.
+
+    On a GPU, and for architectures that take no attention from outside, it stays as it is.
+    """
+    if model.device.type == "cpu" and model.config.model_type == "llama":
+        model.set_attn_implementation(DOCUMENTS)
+
+
+def document_blocks(position_ids: torch.Tensor) -> tuple[Block, ...]:
+    """Return the documents of packed rows: a position of zero begins one.
+
+    Args:
+        position_ids: (rows, length).
+    """
+    length = position_ids.shape[1]
+    blocks = []
+    for row, positions in enumerate(position_ids):
+        starts = [int(start) for start in torch.nonzero(positions == 0).flatten()]
+        blocks += [(row, a, b) for a, b in zip(starts, [*starts[1:], length], strict=True)]
+    return tuple(blocks)
+
+
+def attend_within(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    blocks: Sequence[Block] | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within each block.
+
+    Args:
+        module: the attention layer; says how many query heads share a key's.
+        query: (rows, heads, length, width).
+        key: (rows, key heads, length, width).
+        value: as ``key``.
+        attention_mask: none; blocks say it all.
+        scaling: of the scores.
+        blocks: the documents; without them each row is one.
+        kwargs: what other implementations take.
+
+    Returns:
+        (rows, length, heads, width), and no weights.
+    """
+    assert attention_mask is None, "blocks stand in for the mask"
+    rows, _, length, _ = query.shape
+    shared = query.shape[1] // key.shape[1]
+    key, value = (tensor.repeat_interleave(shared, dim=1) for tensor in (key, value))
+    whole = tuple((row, 0, length) for row in range(rows))
+    pieces: list[list[torch.Tensor]] = [[] for _ in range(rows)]
+    for row, start, stop in blocks or whole:
+        q, k, v = (tensor[row : row + 1, :, start:stop] for tensor in (query, key, value))
+        pieces[row].append(scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling))
+    attended = torch.cat([torch.cat(row, dim=2) for row in pieces])
+    return attended.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(DOCUMENTS, attend_within)
