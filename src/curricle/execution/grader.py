@@ -20,7 +20,6 @@ from curricle.execution.baselines import (
     reaching_tests,
     spread,
 )
-from curricle.execution.evaluate import evaluate
 from curricle.execution.layers import (
     Layer,
     Rejection,
@@ -33,9 +32,9 @@ from curricle.execution.layers import (
 from curricle.execution.limits import Limits
 from curricle.execution.sandbox import Sandbox
 from curricle.languages.backend import Canaries, LanguageBackend
-from curricle.languages.commands import Level
+from curricle.languages.commands import Command, Level, Output
 from curricle.languages.evaluation import Evaluation
-from curricle.languages.project import Prepared, Project
+from curricle.languages.project import Changes, Prepared, Project
 from curricle.languages.tasks import BugTask, Patch
 
 REPEAT_SHARE = 0.05
@@ -127,9 +126,9 @@ def grade(
     """
     started = time.monotonic()
     grading = _Grading(
-        task, patch, prepared, backend, sandbox, limits, seed, baselines or Baselines()
+        task, patch, prepared, backend, sandbox, limits, seed, baselines or Baselines(), thorough
     )
-    layers = [grading.policy, grading.text, grading.known_bad, grading.tests, grading.comparison]
+    layers = [grading.policy, grading.text, grading.known_bad, grading.tests]
     if random.Random(f"repeat:{seed}:{patch.id}").random() < repeat_share:
         layers.append(grading.repeat)
     rejections: list[Rejection] = []
@@ -173,6 +172,7 @@ class _Grading:
     limits: Limits
     seed: int
     baselines: Baselines
+    thorough: bool
 
     @property
     def project(self) -> Project:
@@ -200,57 +200,57 @@ class _Grading:
         return _Verdict(fault=known_bad(self.task, *self._where()))
 
     def tests(self) -> _Verdict:
-        return self._run(self.seed, self._selected())
-
-    def comparison(self) -> _Verdict:
         drawn = drawn_output(self.task, self.seed, *self._where())
-        comparison = self.backend.comparison
-        if drawn is None or comparison is None:
-            return _Verdict()
-        command = comparison.replay(self.prepared, self.task, drawn)
-        replayed = self.sandbox.run(
-            command,
-            self.prepared,
-            self.changes,
-            self.limits,
-            binds=self.backend.binds(),
-            warm=self.backend.warm,
-        )
-        differences = comparison.differences(drawn, replayed)
-        return _Verdict([Rejection(Layer.COMPARISON, reason) for reason in differences[:1]])
+        return self._run(self.seed, self._selected(), drawn)
 
     def repeat(self) -> _Verdict:
-        verdict = self._run(self.seed + 1, self.task.passing)
+        verdict = self._run(self.seed + 1, self.task.passing, None)
         return _Verdict(
             [Rejection(Layer.REPEAT, f"the second time, {r.reason}") for r in verdict.rejections]
         )
 
-    def _run(self, seed: int, passing: Sequence[str]) -> _Verdict:
+    def _run(self, seed: int, passing: Sequence[str], drawn: Output | None) -> _Verdict:
+        """The tests with canaries among them, and the comparison when there are drawn inputs."""
         canaries = self.backend.canaries(self.project, seed)
         changes: dict[str, str | None] = {**self.changes, **canaries.changes}
         tests = [*self.task.failing, *self.task.heldout, *passing]
-        expected = {*self.task.failing, *passing}
         comparing = self._comparing(seed)
         if comparing is not None:
             changes |= comparing.changes
             tests += comparing.expected
-        evaluation = evaluate(
-            self.backend,
-            self.prepared,
-            changes,
-            Level.TEST,
-            self.sandbox,
-            self.limits,
-            spread(canaries, tests),
-        )
+        commands = self.backend.commands(self.prepared, Level.TEST, spread(canaries, tests))
+        comparison = self.backend.comparison if drawn is not None else None
+        replay = joined = None
+        if comparison is not None and drawn is not None:
+            replay = comparison.replay(self.prepared, self.task, drawn)
+            joined = comparison.join(commands[-1], replay)
+            commands = [*commands[:-1], joined or commands[-1]]
+        outputs = [self._execute(command, changes) for command in commands]
+        evaluation = self.backend.parse(self.prepared, Level.TEST, outputs)
         rejections = check_run(
             evaluation,
             canaries.expected,
-            expected,
+            {*self.task.failing, *passing},
             self.task.heldout,
             {} if comparing is None else comparing.expected,
         )
+        if comparison is not None and drawn is not None and replay is not None:
+            if joined is None and rejections and not self.thorough:
+                return _Verdict(rejections, evaluation)
+            replayed = outputs[-1] if joined else self._execute(replay, self.changes)
+            differences = comparison.differences(drawn, replayed)
+            rejections += [Rejection(Layer.COMPARISON, reason) for reason in differences[:1]]
         return _Verdict(rejections, evaluation)
+
+    def _execute(self, command: Command, changes: Changes) -> Output:
+        return self.sandbox.run(
+            command,
+            self.prepared,
+            changes,
+            self.limits,
+            binds=self.backend.binds(),
+            warm=self.backend.warm,
+        )
 
     def _comparing(self, seed: int) -> Canaries | None:
         """Tests of the backend's own that compare with the original in the test process."""

@@ -96,6 +96,17 @@ class Comparison(ABC):
     def replay(self, prepared: Prepared, task: BugTask, drawn: Output) -> Command:
         """Calls the candidate's function with the same inputs."""
 
+    def join(self, test: Command, replay: Command) -> Command | None:
+        """One command that does both, as a second run costs as much as its sandbox.
+
+        The replay has a process of its own, in which nothing of the tests has run, and meets the
+        candidate only when the tests are over: before, it could change them on disk.
+
+        Returns:
+            `None` when they have to be run one after the other.
+        """
+        return None
+
     @abstractmethod
     def differences(self, drawn: Output, replayed: Output) -> Sequence[str]:
         """Where the two disagree, each in a sentence; a report that is cut is a difference."""

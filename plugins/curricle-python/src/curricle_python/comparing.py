@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -34,6 +35,14 @@ class PythonComparison(Comparison):
         """Give the candidate's function the same inputs."""
         inputs = [record["input"] for record in _records(drawn) or ()]
         return _command(prepared, task, {"mode": "replay", "inputs": inputs})
+
+    def join(self, test: Command, replay: Command) -> Command | None:
+        """In a fork of the process that runs the tests, made before and let go afterwards."""
+        if test.warm is None:
+            return None
+        request = {**json.loads(test.stdin), "replay": json.loads(replay.stdin)}
+        reports = (*test.reports, *replay.reports)
+        return dataclasses.replace(test, stdin=json.dumps(request), reports=reports)
 
     def differences(self, drawn: Output, replayed: Output) -> Sequence[str]:
         """The first few inputs on which the two disagree."""

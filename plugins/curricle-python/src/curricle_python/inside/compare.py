@@ -29,10 +29,15 @@ class _TooSlow(BaseException):
 
 
 def main() -> None:
-    """Read the request, write the report; the exit status says nothing."""
+    """Serve one request in a fresh interpreter."""
     request = json.loads(sys.stdin.read())
     sys.stdin = open(os.devnull)
     os.dup2(sys.stdin.fileno(), 0)
+    answer(request)
+
+
+def answer(request) -> None:
+    """Write the report of a request, and end the process with it."""
     draw = _replay
     if request["mode"] == "draw":
         sys.path += [INSIDE, *request["site"]]

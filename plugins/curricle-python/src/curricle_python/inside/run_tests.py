@@ -14,6 +14,7 @@ import os
 import sys
 
 INSIDE = os.path.dirname(os.path.abspath(__file__))
+HARNESS = ("pytest", "_pytest", "pluggy", "iniconfig", "hypothesis")
 ARGUMENTS = (
     "-p", "no:cacheprovider", "-p", "no:junitxml", "-p", "no:pastebin",
     "-p", "no:stepwise", "-p", "no:faulthandler", "-p", "no:unraisableexception",
@@ -27,17 +28,20 @@ def load():
     """Import what is trusted, and leave no trace of it on the path or among the modules.
 
     Returns:
-        The modules `pytest`, `reporter` and `tracing`.
+        The modules `pytest`, `reporter`, `tracing` and `compare`.
     """
     import pytest
 
     sys.path.insert(0, INSIDE)
+    import compare
     import reporter
     import tracing
 
     # The project may have modules of the same names.
-    del sys.path[0], sys.modules["reporter"], sys.modules["tracing"]
-    return pytest, reporter, tracing
+    del sys.path[0]
+    for module in ("compare", "encoding", "reporter", "tracing"):
+        sys.modules.pop(module, None)
+    return pytest, reporter, tracing, compare
 
 
 def run(request, loaded, session=None) -> int:
@@ -51,9 +55,10 @@ def run(request, loaded, session=None) -> int:
     Returns:
         pytest's exit status.
     """
-    pytest, reporter, tracing = loaded
+    pytest, reporter, tracing, compare = loaded
     sys.stdin = open(os.devnull)
     os.dup2(sys.stdin.fileno(), 0)
+    replay = _Replay(request["replay"], compare) if "replay" in request else None
     outside = (INSIDE, *request["path"], *request["site"])
     sys.path[:] = [*request["path"], *request["site"], *(p for p in sys.path if p not in outside)]
     # Whatever is written is thrown away with the run, except while a project is prepared.
@@ -69,6 +74,8 @@ def run(request, loaded, session=None) -> int:
             status = int(pytest.main([*ARGUMENTS, *more, *request["files"]], plugins=plugins))
         else:
             status = session.finish(request["files"], plugins)
+    if replay is not None:
+        replay.finish()
     if "forget" in request:
         with contextlib.suppress(ImportError):  # optional, and slow to load without byte code
             importlib.import_module("hypothesis.strategies")
@@ -77,6 +84,46 @@ def run(request, loaded, session=None) -> int:
         if os.path.exists(compiled):
             os.unlink(compiled)
     return status
+
+
+class _Replay:
+    """A child that is forked before this process meets the candidate, and meets it afterwards.
+
+    Before, so that nothing the candidate does to this process is in it; afterwards, so that it has
+    no chance to change a test on disk. It has nothing of pytest among its modules.
+    """
+
+    def __init__(self, request, compare) -> None:
+        reader, self._writer = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            try:
+                os.close(self._writer)
+                os.read(reader, 1)  # returns at the end of the stream
+                _forget_harness()
+                compare.answer(request)
+            finally:
+                os._exit(1)
+        os.close(reader)
+
+    def finish(self) -> None:
+        """Let it go on, and wait for its end, whatever that is."""
+        with contextlib.suppress(OSError):  # the candidate may have closed or reaped anything
+            os.close(self._writer)
+        with contextlib.suppress(OSError):
+            os.waitpid(self._child, 0)
+
+
+def _forget_harness() -> None:
+    for module in [name for name in sys.modules if name.partition(".")[0] in HARNESS]:
+        del sys.modules[module]
+    sys.meta_path[:] = [
+        finder
+        for finder in sys.meta_path
+        if type(finder).__module__.partition(".")[0] not in HARNESS
+    ]
+    for name in [name for name in os.environ if name.startswith("PYTEST")]:
+        del os.environ[name]
 
 
 def end(status: int) -> None:
