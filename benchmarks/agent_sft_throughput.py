@@ -52,10 +52,12 @@ def make_trajectories(count: int) -> list[dict[str, Any]]:
     """Return conversations of the shape that agents record, over the standard library's sources."""
     functions = []
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        source = path.read_text(errors="ignore")
-        for node in ast.walk(ast.parse(source)):
-            text = ast.get_source_segment(source, node) if isinstance(node, ast.FunctionDef) else ""
-            if text and 4 <= text.count("\n") <= 20 and len(text) < 900 and "<|" not in text:
+        lines = path.read_text(errors="ignore").split("\n")
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            text = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            if 4 <= text.count("\n") <= 20 and len(text) < 900 and "<|" not in text:
                 functions.append((path.name, node.name, text))
     draw = random.Random(0)
     draw.shuffle(functions)
@@ -173,7 +175,8 @@ def main() -> int:
         write_rows(rows, make_trajectories(arguments.samples))
         arms = Arms(model, rows, 8, not arguments.full, arguments.precision)
         lengths = [len(sample) for sample in arms.samples]
-        print(f"{len(lengths)} samples, {arms.tokens} tokens, {min(lengths)} to {max(lengths)}")
+        print(f"{len(lengths)} samples, {arms.tokens} tokens, {min(lengths)} to {max(lengths)}",
+              flush=True)  # fmt: skip
         fast = {"activation_checkpointing": False}
         runs: dict[str, Run] = {
             "curricle": arms.ours,
