@@ -24,7 +24,7 @@ def parameters(environment: str) -> dict[str, Any]:
 def typed_blocks() -> dict[str, type[BaseModel]]:
     """Every parameter block that a node receives, and the model that Kedro makes of it."""
     blocks = {}
-    for node in register_pipelines()["__default__"].nodes:
+    for node in (node for pipeline in register_pipelines().values() for node in pipeline.nodes):
         types = typing.get_type_hints(node.func)
         inputs = node._inputs if isinstance(node._inputs, dict) else {}
         for argument, dataset in inputs.items():

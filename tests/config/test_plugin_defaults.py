@@ -136,3 +136,16 @@ def test_without_plugins_configuration_is_as_kedro_reads_it(conf: Path) -> None:
     arguments = {**CONFIG_LOADER_ARGS, "plugin_conf": dict}
     loader = CurricleConfigLoader(str(conf), env="base", **arguments)
     assert loader["parameters"] == {"run": {"threads": 1}}
+
+
+def test_what_base_takes_over_follows_an_environment_that_changes_it(conf: Path) -> None:
+    write(
+        conf, base__parameters="shared: {turns: 8, tasks: 24}\nown: ${shared}",
+        test__parameters="shared: {turns: 3}",
+    )  # fmt: skip
+    loader = CurricleConfigLoader(
+        str(conf), base_env="base", default_run_env="test",
+        config_patterns=CONFIG_LOADER_ARGS["config_patterns"],
+        merge_strategy=CONFIG_LOADER_ARGS["merge_strategy"],
+    )  # fmt: skip
+    assert loader["parameters"]["own"] == {"turns": 3, "tasks": 24}

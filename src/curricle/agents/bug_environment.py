@@ -16,16 +16,16 @@ from typing import Any
 from pydantic import Field
 
 from curricle.agents.hosting import Opener, Score
+from curricle.agents.judging import Judge
 from curricle.agents.messages import ToolDefinition
 from curricle.agents.prompts import bug_session, sandboxed_run
-from curricle.agents.scoring import Attempt, Verdict, attempt_of, has_no_new_findings
+from curricle.agents.scoring import Attempt, Verdict, attempt_of
 from curricle.agents.session import ToolSession
 from curricle.config.agents import SessionParameters
 from curricle.config.base import Parameters
 from curricle.errors import DataError, InfrastructureFault
 from curricle.execution.baselines import Baselines
-from curricle.execution.evaluate import evaluate, prepare_project
-from curricle.execution.grader import grade
+from curricle.execution.evaluate import prepare_project
 from curricle.execution.limits import Limits
 from curricle.execution.projects import listed_project
 from curricle.execution.sandbox import Sandbox
@@ -72,13 +72,13 @@ def bug_environments(settings: Mapping[str, Any], inputs: Mapping[str, Path]) ->
 
 @dataclass
 class BugRoom:
-    """What the environments of one worker share: the sandbox, prepared projects, baselines."""
+    """What the environments of one worker share: the sandbox, prepared projects, judges."""
 
     settings: BugSettings
     inputs: Mapping[str, Path]
     sandbox: Sandbox
     _prepared: dict[str, Prepared] = field(default_factory=dict)
-    _baselines: dict[str, Baselines] = field(default_factory=dict)
+    _judges: dict[str, Judge] = field(default_factory=dict)
 
     @property
     def limits(self) -> Limits:
@@ -115,12 +115,15 @@ class BugRoom:
             )  # fmt: skip
         return self._prepared[key]
 
-    def baselines(self, language: str) -> Baselines:
-        """What grades of a language know of their tasks, kept beside the store."""
-        if language not in self._baselines:
+    def judge(self, language: str) -> Judge:
+        """Who judges patches of a language; what it keeps lies beside the store."""
+        if language not in self._judges:
             folder = beside_store(self.inputs[f"projects_{language}"]) / "prepared" / "baselines"
-            self._baselines[language] = Baselines(folder)
-        return self._baselines[language]
+            self._judges[language] = Judge(
+                self.sandbox, self.limits, Baselines(folder), self.settings.levels,
+                self.settings.seed,
+            )  # fmt: skip
+        return self._judges[language]
 
 
 class BugEnvironment:
@@ -168,28 +171,13 @@ class BugEnvironment:
 
     def judge(self, patch: Patch) -> Verdict:
         """What the grader says of a patch; an infrastructure fault says nothing."""
-        room, language = self._room, self._task.mutant.language
         if self.session.record.note:
             return Verdict(None)
-        if not patch.changes:
-            return Verdict(False)
+        judge = self._room.judge(self._task.mutant.language)
         try:
-            grading = grade(
-                self._task, patch, self._prepared, self._backend, room.sandbox, room.limits,
-                room.settings.seed, baselines=room.baselines(language),
-            )  # fmt: skip
-            clean = {level: self._is_clean(level, patch) for level in room.settings.levels}
+            return judge.verdict(self._task, patch, self._prepared, self._backend)
         except InfrastructureFault:
             return Verdict(None)
-        return Verdict(None if grading.reward is None else grading.reward == 1.0, clean)
-
-    def _is_clean(self, level: Level, patch: Patch) -> bool | None:
-        room = self._room
-        before, after = (
-            evaluate(self._backend, self._prepared, changes, level, room.sandbox, room.limits)
-            for changes in ({}, {**self._task.broken(self._prepared.project), **patch.changes})
-        )
-        return has_no_new_findings(before, after)
 
 
 def beside_store(stored: Path) -> Path:

@@ -226,17 +226,37 @@ def best_rule(
             restored, which is quick and leaves out other repairs that happen to pass.
         rules: What to choose from.
     """
-    scores = dict.fromkeys((rule.name for rule in rules), 0)
-    for task in tasks:
-        project = projects[task.mutant.project]
-        for rule in rules:
-            patch = rule_patch(rule, task, project, backend)
-            if restores(task, project, patch):
-                scores[rule.name] += 1
-            elif patch.changes and fixes is not None:
-                scores[rule.name] += fixes(task, patch) is True
+    results = [
+        rule_results(task, projects[task.mutant.project], backend, fixes, rules) for task in tasks
+    ]
+    return choose_rule(results, rules)
+
+
+def rule_results(
+    task: BugTask,
+    project: Project,
+    backend: LanguageBackend,
+    fixes: Fixes | None = None,
+    rules: Sequence[Rule] = RULES,
+) -> dict[str, bool]:
+    """Rule's name to whether it fixes a task: see `best_rule`."""
+    known: dict[str, bool] = {no_op_patch().id: False}
+    results = {}
+    for rule in rules:
+        patch = rule_patch(rule, task, project, backend)
+        if patch.id not in known:
+            known[patch.id] = restores(task, project, patch) or (
+                fixes is not None and fixes(task, patch) is True
+            )
+        results[rule.name] = known[patch.id]
+    return results
+
+
+def choose_rule(results: Sequence[Mapping[str, bool]], rules: Sequence[Rule] = RULES) -> RuleChoice:
+    """The rule that fixes most, of what each fixed of some training tasks."""
+    scores = {rule.name: sum(fixed[rule.name] for fixed in results) for rule in rules}
     best = max(rules, key=lambda rule: scores[rule.name])
-    return RuleChoice(best, scores[best.name], len(tasks), scores)
+    return RuleChoice(best, scores[best.name], len(results), scores)
 
 
 def _code(source: str, text: str, grammar: Grammar) -> str:

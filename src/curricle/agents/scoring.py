@@ -41,6 +41,17 @@ class Verdict:
     fixed: bool | None
     clean: Mapping[Level, bool | None] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able form that `from_json` reads back."""
+        clean = {str(level): clean for level, clean in self.clean.items()}
+        return {"fixed": self.fixed, "clean": clean}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
+        """Rebuild a verdict from its JSON form."""
+        clean = {Level(level): value for level, value in content["clean"].items()}
+        return cls(content["fixed"], clean)
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -61,6 +72,7 @@ class Attempt:
         ending: Why the session was over.
         outcomes: Outcome to the number of calls that had it.
         messages: The transcript.
+        language: Its backend's name.
     """
 
     task: str
@@ -77,13 +89,13 @@ class Attempt:
     ending: str
     outcomes: Mapping[str, int]
     messages: tuple[Message, ...] = ()
+    language: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form: the transcript with all that is known of it."""
         return {
             **{name: value for name, value in vars(self).items() if name != "verdict"},
-            "fixed": self.verdict.fixed,
-            "clean": {str(level): clean for level, clean in self.verdict.clean.items()},
+            **self.verdict.to_json(),
             "outcomes": dict(self.outcomes),
             "messages": list(self.messages),
         }
@@ -96,15 +108,14 @@ class Attempt:
         return cls(
             task.id, task.mutant.project, task.mutant.mutant.operator, sample, Verdict(None),
             Failure.INFRASTRUCTURE, 0, 0, 0, 0, 0, note or "infrastructure", {},
-            tuple(dict(message) for message in messages),
+            tuple(dict(message) for message in messages), task.mutant.language,
         )  # fmt: skip
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Attempt:
         """Rebuild an attempt from its JSON form."""
         fields = dict(content)
-        clean = {Level(level): value for level, value in fields.pop("clean").items()}
-        verdict = Verdict(fields.pop("fixed"), clean)
+        verdict = Verdict.from_json({name: fields.pop(name) for name in ("fixed", "clean")})
         failure = fields.pop("failure")
         messages = tuple(fields.pop("messages"))
         return cls(
@@ -145,6 +156,7 @@ def attempt_of(
         ending=str(record.ending or ""),
         outcomes=dict(sorted(Counter(call.outcome for call in record.calls).items())),
         messages=tuple(messages),
+        language=task.mutant.language,
     )
 
 
@@ -171,16 +183,20 @@ class Baselines:
         oracle: Of the original text.
         rule: Of the best rule.
         rule_name: Which one it is, chosen on training tasks.
+        searched: Of the first rule whose repair passes the visible tests: they are run, as an
+            agent may. Empty when not measured.
     """
 
     no_op: Mapping[str, Verdict]
     oracle: Mapping[str, Verdict]
     rule: Mapping[str, Verdict]
     rule_name: str
+    searched: Mapping[str, Verdict] = field(default_factory=dict)
 
     def all(self) -> dict[str, Mapping[str, Verdict]]:
-        """The three, by the name that reports give them."""
-        return {"no_op": self.no_op, "oracle": self.oracle, "best_rule": self.rule}
+        """Those that were measured, by the name that reports give them."""
+        named = {"no_op": self.no_op, "oracle": self.oracle, "best_rule": self.rule}
+        return {**named, "searched_rules": self.searched} if self.searched else named
 
 
 def fixed_shares(attempts: Sequence[Attempt]) -> dict[str, float]:
@@ -240,7 +256,6 @@ def score(
     """
     known = [attempt for attempt in attempts if attempt.verdict.fixed is not None]
     shares = fixed_shares(attempts)
-    rule = {task: float(v.fixed) for task, v in baselines.rule.items() if v.fixed is not None}
     report: dict[str, Any] = {
         "tasks": len({attempt.task for attempt in attempts}),
         "attempts": len(attempts),
@@ -258,7 +273,11 @@ def score(
             "best_rule_name": baselines.rule_name,
             **{name: _verdict_rate(of, shares) for name, of in baselines.all().items()},
         },
-        "against_best_rule": compare(rule, shares).to_json(),
+        **{
+            f"against_{name}": compare(_shares(of), shares).to_json()
+            for name, of in baselines.all().items()
+            if name in ("best_rule", "searched_rules")
+        },
         "by_operator": _grouped(known, lambda attempt: attempt.operator),
         "by_project": _grouped(known, lambda attempt: attempt.project),
         "failures": _counts(attempts, lambda a: None if a.failure is None else str(a.failure)),
@@ -300,6 +319,10 @@ def _level_rate(verdicts: Sequence[Verdict], level: Level) -> Rate | None:
     results = [v.fixed if level is Level.TEST else v.clean.get(level) for v in verdicts]
     measured = [result for result in results if result is not None]
     return wilson_rate(sum(measured), len(measured)) if measured else None
+
+
+def _shares(verdicts: Mapping[str, Verdict]) -> dict[str, float]:
+    return {task: float(v.fixed) for task, v in verdicts.items() if v.fixed is not None}
 
 
 def _verdict_rate(verdicts: Mapping[str, Verdict], tasks: Mapping[str, float]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from curricle.errors import ConfigError
 
@@ -60,6 +60,25 @@ class CurricleConfigLoader(OmegaConfigLoader):
         was_set = key in self
         merged = self._merged(key)
         return merged if was_set or key != "parameters" else spread(merged, self._languages())
+
+    def _resolve_from_raw_config(
+        self,
+        key: str,
+        base_configs: dict[Path, DictConfig],
+        env_configs: dict[Path, DictConfig],
+        *where: Any,
+    ) -> dict[str, Any]:
+        """Resolve parameters over both environments together.
+
+        Kedro resolves each by itself, so that what base takes over by interpolation would keep
+        base's value when an environment changes it where it stands.
+        """
+        if key == "parameters":
+            base_configs, env_configs = {**base_configs, **env_configs}, {}
+        resolved: dict[str, Any] = super()._resolve_from_raw_config(
+            key, base_configs, env_configs, *where
+        )
+        return resolved
 
     def _merged(self, key: str) -> dict[str, Any]:
         was_set = key in self

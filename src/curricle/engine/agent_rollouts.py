@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from curricle.agents.remote import RemoteEnvironments
 from curricle.agents.rollout import Trajectory
 from curricle.agents.scoring import Attempt
 from curricle.agents.tools import offered_tools
+from curricle.checkpoints.store import Store
 from curricle.config.agent_data import AgentRolloutParameters
 from curricle.engine.generation.opening import open_generator
 from curricle.engine.models import load_tokenizer
@@ -38,7 +40,7 @@ def rollout_job(job: Job) -> JobResult:
     """Try the tasks of a split, and write every attempt with its transcript and its verdict."""
     parameters = AgentRolloutParameters(**job.parameters["rollouts"])
     tasks = stored_tasks(job, job.parameters["split"])[: parameters.max_tasks]
-    attempts = attempt_tasks(job, job.inputs["model"], tasks, parameters)
+    attempts = attempt_tasks(job, job.inputs.get("model"), tasks, parameters)
     write_attempts(job.output / ATTEMPTS, attempts)
     fixed = sum(bool(attempt.verdict.fixed) for attempt in attempts)
     return JobResult(effective={"attempts": len(attempts), "fixed": fixed})
@@ -51,25 +53,29 @@ def stored_tasks(job: Job, split: str) -> list[BugTask]:
         DataError: there are none.
     """
     folders = [path for name, path in sorted(job.inputs.items()) if name.startswith("tasks_")]
-    tasks = [
-        BugTask.from_json(row)
+    by_language = [
+        [BugTask.from_json(row) for _, row in read_rows(folder / f"{split}.jsonl")]
         for folder in folders
-        for _, row in read_rows(folder / f"{split}.jsonl")
     ]
+    # In turn, so that the first few of them hold all languages.
+    turns = zip_longest(*by_language)
+    tasks = [task for turn in turns for task in turn if task is not None]
     if not tasks:
         raise DataError(f"{job.step}: no bug task in the split {split}. Make some: raise mutants.")
     return tasks
 
 
 def attempt_tasks(
-    job: Job, checkpoint: Path, tasks: Sequence[BugTask], parameters: AgentRolloutParameters
+    job: Job, checkpoint: Path | None, tasks: Sequence[BugTask], parameters: AgentRolloutParameters
 ) -> list[Attempt]:
     """Attempt every task as often as asked for; the attempts come in the order of the tasks.
 
-    What was finished when a signal arrived is kept in ``job.resume``.
+    What was finished when a signal arrived is kept in ``job.resume``. Without a checkpoint there
+    must be an endpoint that takes messages, and renders them itself.
     """
-    tokenizer = load_tokenizer(checkpoint)
-    renderer = renderer_for(tokenizer, parameters.renderer, job.step)
+    renderer = None
+    if checkpoint is not None:
+        renderer = renderer_for(load_tokenizer(checkpoint), parameters.renderer, job.step)
     settings = BugSettings(
         session=parameters.session, run_wall_s=parameters.run_wall_s,
         levels=tuple(Level(level) for level in parameters.levels),
@@ -79,8 +85,9 @@ def attempt_tasks(
         workers=parameters.rollout.workers, timeout_s=parameters.rollout.step_timeout_s,
     )  # fmt: skip
     generator = open_generator(
-        parameters.generation, checkpoint, renderer.stop_token_ids,
+        parameters.generation, checkpoint, renderer.stop_token_ids if renderer else (),
         precision=job.precision, threads=job.threads,
+        store=None if checkpoint is None else Store(checkpoint.resolve().parents[1]),
     )  # fmt: skip
     try:
         trajectories = _converse(job, tasks, parameters, renderer, generator, hosted)
@@ -113,7 +120,7 @@ def _converse(
     job: Job,
     tasks: Sequence[BugTask],
     parameters: AgentRolloutParameters,
-    renderer: Renderer,
+    renderer: Renderer | None,
     generator: Generator,
     hosted: HostedEnvironments,
 ) -> list[Trajectory]:

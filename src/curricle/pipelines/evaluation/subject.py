@@ -1,0 +1,138 @@
+"""What is evaluated: a certificate, a folder, or a server, found by the parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curricle.checkpoints.certificate import Certificate, stored_from_json, stored_to_json
+from curricle.checkpoints.datasets import CertificateDataset
+from curricle.checkpoints.manifest import read_manifest
+from curricle.checkpoints.store import Store, Stored
+from curricle.config.base import RunSettings
+from curricle.config.evaluation import EvaluationParameters
+from curricle.config.foundation import FoundationParameters
+from curricle.errors import ConfigError
+from curricle.pipelines.foundation.nodes import import_model
+from curricle.pipelines.language.pipeline import language_stages
+from curricle.reporting.attempts import stored_attempts
+
+MODELS = "06_models"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under evaluation.
+
+    Attributes:
+        name: What reports call it.
+        model: Its checkpoint; `None` for a server that renders by itself.
+        stage: The stage that certified it; empty when none did.
+        parent: The stage that it was trained from, when its attempts are at hand.
+        parent_attempts: The file of those attempts.
+    """
+
+    name: str
+    model: Stored | None
+    stage: str = ""
+    parent: str = ""
+    parent_attempts: Path | None = None
+
+    def to_json(self, folder: Path) -> dict[str, Any]:
+        """A JSON-able form, paths relative to `folder`."""
+        attempts = self.parent_attempts
+        return {
+            "name": self.name,
+            "model": None if self.model is None else stored_to_json(self.model, folder),
+            "stage": self.stage,
+            "parent": self.parent,
+            "parent_attempts": None if attempts is None else str(attempts.relative_to(folder)),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], folder: Path) -> Subject:
+        """Rebuild a subject that was written relative to `folder`."""
+        model, attempts = content["model"], content["parent_attempts"]
+        return cls(
+            content["name"],
+            None if model is None else stored_from_json(model, folder),
+            content["stage"],
+            content["parent"],
+            None if attempts is None else folder / attempts,
+        )
+
+
+def find_subject(language: str, parameters: EvaluationParameters, run: RunSettings) -> Subject:
+    """Find what the parameters name.
+
+    Raises:
+        ConfigError: There is no such file or folder, or an endpoint that takes text has no
+            checkpoint to render by.
+        StoreError: A certificate was edited, was never earned, or what it certifies is gone.
+        DataError: A folder holds no checkpoint.
+    """
+    endpoint = parameters.attempts.generation.endpoint
+    if endpoint is None:
+        return _checkpoint(language, parameters.checkpoint, run)
+    name = f"{endpoint.model} at {endpoint.url}"
+    if endpoint.api == "chat":
+        if parameters.checkpoint is not None:
+            raise ConfigError(
+                f"evaluation.checkpoint={parameters.checkpoint} would not be read: an endpoint "
+                "with api=chat has a model of its own. Name one of the two."
+            )
+        return Subject(name, None)
+    if parameters.checkpoint is None:
+        raise ConfigError(
+            "evaluation.attempts.generation.endpoint.api=completions sends rendered text: name the "
+            "checkpoint that renders it, evaluation.checkpoint=PATH, or use api=chat."
+        )
+    return Subject(name, _checkpoint(language, parameters.checkpoint, run).model)
+
+
+def _checkpoint(language: str, named: str | None, run: RunSettings) -> Subject:
+    if named is None:
+        stage = language_stages(language)[-1].name
+        return _certified(run.store.parent / MODELS / f"{stage}_checkpoint.json", language, run)
+    path = Path(named).expanduser()
+    if path.is_dir():
+        return _folder(path, run)
+    if not path.is_file():
+        raise ConfigError(
+            f"evaluation.checkpoint={named}: no such file or folder. Name a certificate, such as "
+            f"data/{MODELS}/tui_checkpoint.json, or the folder of a saved model."
+        )
+    return _certified(path, language, run)
+
+
+def _certified(path: Path, language: str, run: RunSettings) -> Subject:
+    certificate = CertificateDataset(filepath=str(path)).load()
+    name = f"{certificate.stage} ({certificate.hash[:12]})"
+    parent = certificate.parent
+    attempts = _attempts_of_parent(parent, language, run) if parent else None
+    return Subject(
+        name, certificate.candidate, certificate.stage,
+        parent.stage if parent and attempts else "", attempts,
+    )  # fmt: skip
+
+
+def _attempts_of_parent(parent: Certificate, language: str, run: RunSettings) -> Path | None:
+    """From an evaluation like this one, else from the one that its gate judged."""
+    store, digest = Store(run.store), parent.candidate.digest
+    alike = stored_attempts(store, attempts_step(language), "model", digest)
+    return alike or stored_attempts(store, f"{parent.stage}.evaluate", "candidate", digest)
+
+
+def _folder(path: Path, run: RunSettings) -> Subject:
+    manifest = read_manifest(path)
+    if manifest is None:
+        local = FoundationParameters(kind="local", path=path)
+        return Subject(path.name, import_model(local, run, "evaluation.model"))
+    stored = Stored(manifest.step, manifest.fingerprint, manifest.digest, path.resolve())
+    return Subject(f"{stored.step}/{stored.fingerprint}", stored)
+
+
+def attempts_step(language: str) -> str:
+    """The store step of attempts at a language's held-out tasks."""
+    return f"eval_{language}.attempts"
