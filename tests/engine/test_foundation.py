@@ -322,10 +322,10 @@ def test_the_pinned_model_knows_english_and_python(tmp_path: Path) -> None:
         with torch.no_grad():
             return math.exp(float(model(input_ids=ids, labels=ids).loss))
 
-    assert perplexity((library / "textwrap.py").read_text()) < 12
+    assert perplexity((library / "textwrap.py").read_text()) < 25
     from pydoc_data.topics import topics
 
-    assert perplexity(topics["assert"]) < 25
+    assert perplexity(topics["assert"]) < 40
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
