@@ -35,6 +35,11 @@ def obtain_foundation(
     return import_model(parameters, run, STEP)
 
 
+def take_foundation(model: Stored, parameters: FoundationParameters, run: RunSettings) -> Stored:
+    """Make the obtained model the stage's candidate."""
+    return model
+
+
 def pack_foundation_heldout(documents: Stored, foundation: Stored, run: RunSettings) -> Stored:
     """Obtain the corpus' held-out documents in the foundation's tokens."""
     from curricle.pipelines.foundation.heldout import pack_heldout

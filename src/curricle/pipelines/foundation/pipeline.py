@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from curricle.pipelines.foundation.nodes import obtain_foundation, pack_foundation_heldout
+from curricle.pipelines.foundation.nodes import (
+    obtain_foundation,
+    pack_foundation_heldout,
+    take_foundation,
+)
 from curricle.stages.pipeline import stage_pipeline
 from curricle.stages.spec import Prepare, StageSpec
 
@@ -16,40 +20,44 @@ HELDOUT = "foundation_heldout"
 """The corpus' held-out documents in the foundation's tokens."""
 
 
-def foundation_stage(after: str | None = None) -> StageSpec:
-    """Return the stage.
+FOUNDATION = StageSpec(
+    name="foundation",
+    job=None,
+    parameters=None,
+    metrics=("language",),
+    prepare=Prepare(take_foundation, {"model": "foundation_model"}, output="candidate"),
+    heldout=HELDOUT,
+    root="foundation",
+)
+
+
+def create_pipeline(after: str | None = None) -> Pipeline:
+    """Return the stage, what obtains its model, and the packing of what it is measured on.
 
     Args:
         after: a stage whose certificate has to be earned first: a run that holds two curricula
             names the last stage of the one whose certificate the other may start from. Kedro
             orders nodes by what they read, and reads no certificate's path out of parameters.
     """
-    return StageSpec(
-        name="foundation",
-        job=None,
-        parameters=None,
-        metrics=("language",),
-        prepare=Prepare(
+    waits = {"after": f"{after}_checkpoint"} if after else {}
+    outside = [
+        Node(
             obtain_foundation,
-            {"after": f"{after}_checkpoint"} if after else {},
-            output="candidate",
+            {"parameters": "params:foundation.prepare", "run": "params:run", **waits},
+            "foundation_model",
+            name="obtain_foundation",
+            tags="foundation",
         ),
-        heldout=HELDOUT,
-        root="foundation",
-    )
-
-
-def create_pipeline(after: str | None = None) -> Pipeline:
-    """Return the stage, and the packing of what it is measured on; see ``foundation_stage``."""
-    heldout = Node(
-        pack_foundation_heldout,
-        {
-            "documents": "corpus_documents",
-            "foundation": "foundation_candidate",
-            "run": "params:run",
-        },
-        HELDOUT,
-        name="pack_foundation_heldout",
-        tags="foundation",
-    )
-    return Pipeline([heldout, stage_pipeline(foundation_stage(after))])
+        Node(
+            pack_foundation_heldout,
+            {
+                "documents": "corpus_documents",
+                "foundation": "foundation_model",
+                "run": "params:run",
+            },
+            HELDOUT,
+            name="pack_foundation_heldout",
+            tags="foundation",
+        ),
+    ]
+    return Pipeline([Pipeline(outside), stage_pipeline(FOUNDATION)])
