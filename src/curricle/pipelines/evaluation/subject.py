@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from curricle.checkpoints.certificate import Certificate, stored_from_json, stored_to_json
-from curricle.checkpoints.datasets import CertificateDataset
+from curricle.checkpoints.datasets import read_certificate
 from curricle.checkpoints.manifest import read_manifest
 from curricle.checkpoints.store import Store, Stored
 from curricle.config.base import RunSettings
 from curricle.config.evaluation import EvaluationParameters
 from curricle.config.foundation import FoundationParameters
-from curricle.errors import ConfigError
+from curricle.errors import ConfigError, StoreError
 from curricle.pipelines.foundation.nodes import import_model
 from curricle.pipelines.language.pipeline import language_stages
 from curricle.reporting.attempts import stored_attempts
@@ -67,9 +67,9 @@ def find_subject(language: str, parameters: EvaluationParameters, run: RunSettin
     """Find what the parameters name.
 
     Raises:
-        ConfigError: There is no such file or folder, or an endpoint that takes text has no
-            checkpoint to render by.
-        StoreError: A certificate was edited, was never earned, or what it certifies is gone.
+        ConfigError: There is no such file or folder, no certificate yet, or an endpoint that takes
+            text has no checkpoint to render by.
+        StoreError: A certificate was edited, or what it certifies is gone.
         DataError: A folder holds no checkpoint.
     """
     endpoint = parameters.attempts.generation.endpoint
@@ -94,7 +94,13 @@ def find_subject(language: str, parameters: EvaluationParameters, run: RunSettin
 def _checkpoint(language: str, named: str | None, run: RunSettings) -> Subject:
     if named is None:
         stage = language_stages(language)[-1].name
-        return _certified(run.store.parent / MODELS / f"{stage}_checkpoint.json", language, run)
+        earned = run.store.parent / MODELS / f"{stage}_checkpoint.json"
+        if not earned.is_file():
+            raise ConfigError(
+                f"{stage} has no certificate yet. Earn it: kedro run --pipelines lang_{language}. "
+                "Or evaluate another one: --params evaluation.checkpoint=PATH."
+            )
+        return _certified(earned, language, run)
     path = Path(named).expanduser()
     if path.is_dir():
         return _folder(path, run)
@@ -107,7 +113,9 @@ def _checkpoint(language: str, named: str | None, run: RunSettings) -> Subject:
 
 
 def _certified(path: Path, language: str, run: RunSettings) -> Subject:
-    certificate = CertificateDataset(filepath=str(path)).load()
+    certificate = read_certificate(path)
+    if read_manifest(certificate.candidate.path) is None:
+        raise StoreError(f"{path} certifies {certificate.candidate.path}, which is gone.")
     name = f"{certificate.stage} ({certificate.hash[:12]})"
     parent = certificate.parent
     attempts = _attempts_of_parent(parent, language, run) if parent else None
