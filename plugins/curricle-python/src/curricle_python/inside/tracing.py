@@ -1,7 +1,8 @@
 """Records which functions each test enters, and what it calls them with.
 
-A trace function that asks for no lines sees every call. What runs while no single test does
-(imports, collection, fixtures that several tests share) counts as entered by every test.
+A trace function that asks for no lines sees every call. What runs in a fixture that several tests
+share counts as entered by every test; what only runs while tests are imported, by none: no change
+of it can be told from another by running a test again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ CALL_BYTES = 16 * 1024
 # every time.
 TRIES_PER_FUNCTION = 4 * CALLS_PER_FUNCTION
 _ALL = ""
+_IMPORT = "import"
 _VARIADIC = 0x04, 0x08
 
 
@@ -33,12 +35,16 @@ class Tracer:
         self._reached: dict[str, set[str]] = {}
         self._calls: dict[str, dict[bytes, None]] = {}
         self._tries: dict[str, int] = {}
-        self._test = _ALL
+        self._test = _IMPORT
 
     def start(self) -> None:
         """From now on every call is seen, in every thread."""
         threading.settrace(self._see)
         sys.settrace(self._see)
+
+    def pytest_collection_finish(self) -> None:
+        """All test files are imported."""
+        self._test = _ALL
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item):
@@ -68,7 +74,7 @@ class Tracer:
             for name, tests in sorted(self._reached.items()):
                 record = {
                     "function": name,
-                    "tests": None if _ALL in tests else sorted(tests),
+                    "tests": None if _ALL in tests else sorted(tests - {_IMPORT}),
                     "calls": [base64.b64encode(c).decode() for c in self._calls.get(name, ())],
                 }
                 stream.write(json.dumps(record) + "\n")
