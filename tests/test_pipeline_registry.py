@@ -53,18 +53,18 @@ def test_a_pipeline_is_built_when_it_is_asked_for_and_not_before() -> None:
 
 def test_the_stages_are_in_the_order_of_their_parents() -> None:
     names = [spec.name for spec in stage_specs()]
-    assert tuple(names) == STAGES
+    assert tuple(names[: len(STAGES)]) == STAGES
     for spec in stage_specs():
         assert spec.parent is None or names.index(spec.parent) < names.index(spec.name)
 
 
 def test_each_stage_reads_its_parent_only_through_the_gate() -> None:
-    general = register_pipelines()["general"]
+    everything = register_pipelines()["everything"]
     for spec in stage_specs():
-        makers = [n for n in general.nodes if f"{spec.name}_checkpoint" in n.outputs]
+        makers = [n for n in everything.nodes if f"{spec.name}_checkpoint" in n.outputs]
         assert [node.name for node in makers] == [f"gate_{spec.name}"]
-        readers = [n for n in general.nodes if f"{spec.name}_candidate" in n.inputs]
-        assert {spec.name} == {node.tags & set(STAGES) and (node.namespace or spec.name)
+        readers = [n for n in everything.nodes if f"{spec.name}_candidate" in n.inputs]
+        assert {spec.name} == {node.namespace or node.name.removeprefix("gate_")
                                for node in readers}  # fmt: skip
 
 

@@ -26,7 +26,9 @@ STAGES = ("pretrain", "sft", "dpo", "lora")
 _OWN = ("corpus", *STAGES, "foundation", "report")
 _SUMS = {
     "general": ("corpus", *STAGES),
+    "__default__": ("general", "report"),
 }
+_OF_AGENTS = ("coding_tui", "everything")
 _PER_LANGUAGE = {"tasks": "tasks", "lang": "language", "eval": "evaluation"}
 """The pipelines of each language: prefix of the name, and the package that makes them."""
 
@@ -44,7 +46,7 @@ class Registry(Mapping[str, Pipeline]):
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from sorted((*_OWN, *_SUMS, *_of_languages(), "coding_tui", "__default__"))
+        yield from sorted((*_OWN, *_SUMS, *_of_languages(), *_OF_AGENTS))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -54,8 +56,8 @@ class Registry(Mapping[str, Pipeline]):
             return Pipeline([self[part] for part in _SUMS[name]])
         if name == "coding_tui":
             return self._coding_tui()
-        if name == "__default__":
-            return self._default()
+        if name == "everything":
+            return self._everything()
         kind, _, language = name.partition("_")
         if language and kind in _language_packages():
             return _build_for(language, kind, name)
@@ -77,11 +79,10 @@ class Registry(Mapping[str, Pipeline]):
         parts = [self["corpus"], create_foundation(after), *tasks, create_pipeline(languages)]
         return sum(parts, Pipeline([]))
 
-    def _default(self) -> Pipeline:
-        """Both curricula and the report; the agent's foundation waits for the general one."""
-        parts = [self["general"], self["report"]]
-        if "lang_python" in self:
-            parts += [self._coding_tui(after=STAGES[-1]), self["lang_python"]]
+    def _everything(self) -> Pipeline:
+        """All curricula and reports; the agent's foundation waits for the general one."""
+        parts = [self["general"], self["report"], self._coding_tui(after=STAGES[-1])]
+        parts += [self[name] for name in _of_languages()]
         return sum(parts, Pipeline([]))
 
 

@@ -123,7 +123,7 @@ def packed(
         archive.writestr("tiny_model-0.1.0.dist-info/RECORD", "")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     return PackagedModel("tiny-model", "0.1.0", wheel.name, digest, "tiny_model/tiny.gguf",
-                         "dequantised Q4_1", "Apache-2.0"), wheel  # fmt: skip
+                         "dequantised Q4_1", "Apache-2.0", "llama_small"), wheel  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -22,17 +22,21 @@ def curriculum() -> None:
 
 
 @curriculum.command()
+@click.option("--pipeline", default="__default__", help="Only the gates of this pipeline.")
 @env_option
 @click.pass_obj
 @ends_clearly
-def gates(metadata: ProjectMetadata, env: str | None) -> None:
-    """Show every check of every gate. Exit status 0 when all are open, else 1."""
+def gates(metadata: ProjectMetadata, pipeline: str, env: str | None) -> None:
+    """Show every check of a pipeline's gates. Exit status 0 when all are open, else 1."""
+    from curricle.cli.plan import named_pipeline
     from curricle.cli.tables import gates_table
+    from curricle.planning.preflight import stages_of
     from curricle.reporting.gates import gate_states
     from curricle.reporting.state import read_states
 
     with opened(metadata, env) as project:
-        states = read_states(project.catalog, stage_specs())
+        stages = stages_of(named_pipeline(pipeline, register_pipelines()), stage_specs())
+        states = read_states(project.catalog, stages)
         found = gate_states(states, project.parameters.get("gates", {}))
     console().print(gates_table(found))
     for gate in found:

@@ -32,10 +32,7 @@ def show_plan(
     Raises:
         ConfigError: a pipeline is unknown.
     """
-    for name in names:
-        if name not in pipelines:
-            raise ConfigError(f"There is no pipeline {name}; {did_you_mean(name, pipelines)}")
-    pipeline = sum((pipelines[name] for name in names), Pipeline([]))
+    pipeline = sum((named_pipeline(name, pipelines) for name in names), Pipeline([]))
     running = stages_of(pipeline, specs)
     plans = plan_stages(running, project.parameters)
     verdicts: dict[str, Verdict] = {}
@@ -51,6 +48,17 @@ def show_plan(
             "What would be reused is known after the first run: it measures this machine's "
             "precision, a part of every fingerprint."
         )
+
+
+def named_pipeline(name: str, pipelines: Mapping[str, Pipeline]) -> Pipeline:
+    """Return a registered pipeline.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in pipelines:
+        raise ConfigError(f"There is no pipeline {name}; {did_you_mean(name, pipelines)}")
+    return pipelines[name]
 
 
 def _table(plans: tuple[StagePlan, ...], verdicts: Mapping[str, Verdict]) -> Table:

@@ -112,7 +112,8 @@ def plan_stage(
     """
     train = parameters[spec.name]["train"]
     model = count_parameters(fields)
-    trainable = count_lora_parameters(fields, train["r"]) if "r" in train else model
+    adapter = train if "r" in train else train.get("adapter")
+    trainable = count_lora_parameters(fields, adapter["r"]) if adapter else model
     steps = train.get("max_steps")
     per_step = train.get("tokens_per_step") or train["batch_size"] * train["max_length"]
     longest = _longest(train, parameters)
@@ -141,7 +142,9 @@ def plan_stages(
     fields = {"pretrain": _own_fields(parameters), "foundation": foundation_fields(parameters)}
     keep = parameters.get("run", {}).get("keep_checkpoints", 2)
     return tuple(
-        plan_stage(spec, parameters, known, keep) for spec in specs if (known := fields[spec.root])
+        plan_stage(spec, parameters, known, keep)
+        for spec in specs
+        if spec.job and (known := fields[spec.root])
     )
 
 

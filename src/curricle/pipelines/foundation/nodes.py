@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from curricle.checkpoints.certificate import Certificate
-from curricle.checkpoints.datasets import CertificateDataset
+from curricle.checkpoints.datasets import CertificateDataset, never_made
 from curricle.checkpoints.hashing import hash_tree
 from curricle.checkpoints.store import Stored
 from curricle.config.base import Parameters, RunSettings
 from curricle.config.foundation import PACKAGED_MODELS, FoundationParameters
-from curricle.errors import DataError
+from curricle.errors import DataError, StoreError
 from curricle.launch.run import obtain_by_job
 from curricle.stages.build import obtain_by_builder
 
@@ -31,6 +31,8 @@ def obtain_foundation(
     """
     if parameters.kind == "certificate":
         assert parameters.certificate is not None, "the parameters' own validation"
+        if not parameters.certificate.exists():
+            raise StoreError(never_made(parameters.certificate))
         return CertificateDataset(filepath=str(parameters.certificate)).load().candidate
     return import_model(parameters, run, STEP)
 
