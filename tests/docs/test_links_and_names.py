@@ -29,7 +29,7 @@ NAMES = {
     "--from-nodes": {node.name for node in ALL.nodes},
     "--env": {path.name for path in (PROJECT / "conf").iterdir() if path.is_dir()},
 }
-TOP = {"corpus", "pretrain", "sft", "dpo", "lora", "run", "gates"}
+TOP = {"corpus", "pretrain", "sft", "dpo", "lora", "run", "gates", "evaluation"}
 
 
 def page_id(page: Path) -> str:
@@ -66,7 +66,12 @@ def is_parameter(name: str) -> bool:
 def has_field(model: type[BaseModel], name: str) -> bool:
     if issubclass(model, RootModel):  # a gate policy: a metric, and a key of its check
         return True
-    return name in model.model_fields
+    first, _, rest = name.partition(".")
+    field = model.model_fields.get(first)
+    if field is None or not rest:
+        return field is not None
+    inner = field.annotation
+    return isinstance(inner, type) and issubclass(inner, BaseModel) and has_field(inner, rest)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from curricle.agents.scoring import Attempt, Verdict
+from curricle.checkpoints.certificate import Certificate
 from curricle.pipelines.report.pipeline import create_pipeline
 from curricle.reporting.artefacts import ARTEFACTS, write_artefacts
 from curricle.reporting.curves import context_changes, curriculum_curves
 from curricle.reporting.document import curriculum_report
+from curricle.reporting.gains import stage_gains
+from curricle.reporting.retention import (
+    retention_curves,
+    retention_numbers,
+    retention_rows,
+    retention_table,
+)
 from curricle.reporting.state import StageState, read_states
 from curricle.reporting.table import curriculum_rows, curriculum_table
 from curricle.reporting.viz_styles import write_styles
@@ -90,6 +100,73 @@ def test_an_artefact_that_cannot_be_written_does_not_hide_the_run(
     with caplog.at_level(logging.WARNING):
         write_artefacts(DataCatalog({name: Full() for name in ARTEFACTS}), states)
     assert caplog.text.count("no space left") == len(ARTEFACTS)
+
+
+def test_a_report_of_the_general_curriculum_alone_speaks_of_no_gains(
+    states: tuple[StageState, ...],
+) -> None:
+    assert stage_gains(states) == []
+    assert "gained" not in curriculum_report(states)
+
+
+class TestWhatAgentStagesGained:
+    @pytest.fixture
+    def agents(self, project: Project) -> tuple[StageState, ...]:
+        """Two stages of another line of descent: two more tasks fixed, calls of two languages."""
+        first = project.train("sft", perplexity=20.0)
+        second = project.train("dpo", Certificate("sft", first, {}))
+        for stage, candidate, fixed in (("sft", first, 1), ("dpo", second, 3)):
+            rows = [
+                Attempt(
+                    str(n), "p", "flip", 0, Verdict(n < fixed), None, 2, 2, 1 + n % 2, 9, 9, "", {},
+                    language="go" if n % 2 else "python",
+                )
+                for n in range(4)
+            ]  # fmt: skip
+            text = "".join(json.dumps(row.to_json()) + "\n" for row in rows)
+            project.stored(f"{stage}.evaluate", {"candidate": candidate}, attempts__jsonl=text)
+        return tuple(
+            StageState(
+                stage, parent, candidate,
+                {
+                    "candidate": candidate.digest, "passed": True, "checks": [],
+                    "metrics": {"fixed_rate_low": 0.05, "fixed_rate_high": 0.95, **metrics},
+                },
+                None,
+            )
+            for stage, parent, candidate, metrics in (
+                ("sft", "foundation", first, {"perplexity": 20.0, "fixed_rate": 0.25}),
+                ("dpo", "sft", second, {"perplexity": 22.0, "fixed_rate": 0.75}),
+            )
+        )  # fmt: skip
+
+    def test_a_stage_is_compared_with_its_parent_task_by_task(
+        self, agents: tuple[StageState, ...]
+    ) -> None:
+        (gain,) = stage_gains(agents)
+        assert (gain["stage"], gain["parent"], gain["tasks"]) == ("dpo", "sft", 4)
+        assert (gain["only_second"], gain["only_first"], gain["gain"]) == (2, 0, 0.5)
+        assert gain["low"] < 0.5 < gain["high"]
+        assert "| dpo | sft | 4 |" in curriculum_report(agents)
+
+    def test_the_matrix_holds_every_language(self, agents: tuple[StageState, ...]) -> None:
+        rows = retention_rows(agents)
+        assert [row["valid_call_rate_python"] for row in rows] == [0.5, 0.5]
+        assert [row["valid_call_rate_go"] for row in rows] == [1.0, 1.0]
+        assert list(retention_table(agents)["perplexity"]) == [20.0, 22.0]
+        assert json.loads(json.dumps(retention_numbers(agents)))["gains"][0]["stage"] == "dpo"
+
+    def test_every_metric_of_the_matrix_is_plotted(self, agents: tuple[StageState, ...]) -> None:
+        names = {trace.name.partition(",")[0] for trace in retention_curves(agents).data}
+        assert {"perplexity", "fixed_rate", "valid_call_rate_go"} <= names
+
+
+def test_forgetting_is_not_measured_across_foundations(states: tuple[StageState, ...]) -> None:
+    other = StageState("foundation", None, None, None, Certificate(
+        "foundation", states[0].candidate, {"metrics": {"perplexity": 20.0}}  # type: ignore[arg-type]
+    ))  # fmt: skip
+    rows = {row["stage"]: row for row in curriculum_rows((*states, other))}
+    assert rows["foundation"]["perplexity_kept"] == 1.0
 
 
 def test_gates_are_green_red_and_grey(project: Project, states: tuple[StageState, ...]) -> None:

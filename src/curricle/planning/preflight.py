@@ -1,6 +1,7 @@
 """What is refused before any node runs: two seconds now, or a night later.
 
-The checks read parameters, the catalog and the disk, never a model; torch is not imported.
+The checks read parameters, the catalog and the disk, and ask tools for their versions; they read no
+model, and torch is not imported.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from kedro.pipeline import Pipeline
 from pydantic import BaseModel
 
 from curricle.errors import ConfigError
+from curricle.planning.execution import check_execution
 from curricle.planning.gates import gate_problems
 from curricle.planning.inputs import missing_inputs
 from curricle.planning.machine import check_resources
@@ -36,6 +38,8 @@ def preflight(
     Raises:
         ConfigError: parameters or gates that contradict each other; a missing input.
         StoreError: a folder that cannot be written, or a disk that is too small.
+        ToolMissing: a language's tools are not here.
+        SandboxUnavailable: code cannot be run apart from this machine.
     """
     parameters = plain_parameters(catalog)
     running = stages_of(pipeline, specs)
@@ -47,6 +51,7 @@ def preflight(
     if problems:
         raise ConfigError("\n".join(problems) + "\nNothing has run.")
     check_resources(plan_stages(training_of(pipeline, running), parameters), parameters, catalog)
+    check_execution(pipeline, parameters)
 
 
 def plain_parameters(catalog: Any) -> dict[str, Any]:

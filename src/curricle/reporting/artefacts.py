@@ -15,6 +15,11 @@ from kedro.io import DatasetError
 from curricle.errors import CurricleError
 from curricle.reporting.curves import curriculum_curves
 from curricle.reporting.document import curriculum_report
+from curricle.reporting.retention import (
+    retention_curves,
+    retention_numbers,
+    retention_table,
+)
 from curricle.reporting.state import StageState
 from curricle.reporting.table import curriculum_table
 
@@ -23,6 +28,9 @@ logger = logging.getLogger(__name__)
 ARTEFACTS: dict[str, Callable[[tuple[StageState, ...]], Any]] = {
     "curriculum_table": curriculum_table,
     "curriculum_curves": curriculum_curves,
+    "curriculum_retention": retention_table,
+    "curriculum_retention_numbers": retention_numbers,
+    "curriculum_retention_curves": retention_curves,
     "curriculum_report": curriculum_report,
 }
 """Dataset to the function that makes its content."""

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from curricle.reporting.gains import stage_gains
+from curricle.reporting.retention import retention_rows
 from curricle.reporting.state import StageState
 from curricle.reporting.summary import check_bound, shown
 from curricle.reporting.table import curriculum_rows
+
+_GAINS = (
+    "`gain` is the mean difference of the shares of fixed tasks, with its 95% interval over tasks; "
+    "`p` is of McNemar's exact test. Below zero, the stage fixes less than what it started from."
+)
 
 
 def curriculum_report(states: tuple[StageState, ...]) -> str:
     """Return the report: the stages in a table, then each gate's checks and its certificate."""
     lines = ["# Curriculum report", "", *_rows(curriculum_rows(states)), ""]
+    if gains := stage_gains(states):
+        lines += ["## What each stage gained over its parent, task by task", "", *_rows(gains), ""]
+        lines += [_GAINS, ""]
+    if kept := retention_rows(states):
+        lines += ["## What was kept", "", *_rows(kept), ""]
     for state in states:
         lines += [*_stage(state), ""]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from curricle.reporting.retention import root_of
 from curricle.reporting.state import StageState
 
 _MEASURED = ("seconds", "tokens_per_s", "peak_memory_mb")
@@ -12,16 +13,17 @@ _MEASURED = ("seconds", "tokens_per_s", "peak_memory_mb")
 def curriculum_rows(states: tuple[StageState, ...]) -> list[dict[str, Any]]:
     """Return a dictionary for each stage: stage, status, metrics, retention, cost.
 
-    ``perplexity_kept`` is the stage's held-out perplexity over that of the first stage which
-    measured it: 1.1 means that later training cost 10%. The cost is that of training the candidate.
+    ``perplexity_kept`` is the stage's held-out perplexity over that of the stage which it descends
+    from: 1.1 means that later training cost 10%. The cost is that of training the candidate.
     """
     rows: list[dict[str, Any]] = []
-    first = next((p for s in states if _is_number(p := s.metrics.get("perplexity"))), None)
+    first = {state.stage: state.metrics.get("perplexity") for state in states}
     for state in states:
         manifest = state.manifest
         row: dict[str, Any] = {"stage": state.stage, "status": state.status, **state.metrics}
-        if first and _is_number(state.metrics.get("perplexity")):
-            row["perplexity_kept"] = round(state.metrics["perplexity"] / first, 4)
+        before = first[root_of(state, states)]
+        if _is_number(before) and _is_number(state.metrics.get("perplexity")):
+            row["perplexity_kept"] = round(state.metrics["perplexity"] / before, 4)
         if manifest:
             row |= {key: manifest.measured[key] for key in _MEASURED if key in manifest.measured}
         rows.append(row)
