@@ -19,7 +19,7 @@ from curricle.config.execution import ExecutorParameters
 from curricle.launch.run import obtain_by_job
 from curricle.stages.build import obtain_by_builder
 
-FOUNDATION = "foundation_candidate"
+FOUNDATION = "foundation_model"
 
 
 def material_inputs(languages: Sequence[str]) -> dict[str, str]:
