@@ -46,7 +46,7 @@ class Registry(Mapping[str, Pipeline]):
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from sorted((*_OWN, *_SUMS, *_of_languages(), *_OF_AGENTS))
+        yield from sorted({*_OWN, *_SUMS, *_of_languages(), *_OF_AGENTS, *_agent_stages()})
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -58,6 +58,8 @@ class Registry(Mapping[str, Pipeline]):
             return self._coding_tui()
         if name == "everything":
             return self._everything()
+        if name in (stages := _agent_stages()):
+            return stage_pipeline_of(stages[name])
         kind, _, language = name.partition("_")
         if language and kind in _language_packages():
             return _build_for(language, kind, name)
@@ -84,6 +86,18 @@ class Registry(Mapping[str, Pipeline]):
         parts = [self["general"], self["report"], self._coding_tui(after=STAGES[-1])]
         parts += [self[name] for name in _of_languages()]
         return sum(parts, Pipeline([]))
+
+
+def _agent_stages() -> dict[str, StageSpec]:
+    """The stages of agents by name: each is a pipeline too, to judge or train it alone."""
+    return {spec.name: spec for spec in stage_specs() if spec.name not in (*STAGES, "foundation")}
+
+
+def stage_pipeline_of(spec: StageSpec) -> Pipeline:
+    """Return the pipeline of one stage."""
+    from curricle.stages.pipeline import stage_pipeline
+
+    return stage_pipeline(spec)
 
 
 def _language_packages() -> dict[str, str]:

@@ -23,10 +23,12 @@ from curricle.agents.scoring import Attempt, Verdict, attempt_of
 from curricle.agents.session import ToolSession
 from curricle.config.agents import SessionParameters
 from curricle.config.base import Parameters
+from curricle.config.execution import SandboxParameters
 from curricle.errors import DataError, InfrastructureFault
 from curricle.execution.baselines import Baselines
 from curricle.execution.evaluate import prepare_project
 from curricle.execution.limits import Limits
+from curricle.execution.opening import open_sandbox
 from curricle.execution.projects import listed_project
 from curricle.execution.sandbox import Sandbox
 from curricle.languages.backend import LanguageBackend
@@ -46,12 +48,14 @@ class BugSettings(Parameters):
         session: What tools show.
         run_wall_s: Seconds that a run of tests may take.
         levels: Levels beside the tests at which the patched tree is compared with the original.
+        sandbox: Where tests run.
         seed: Of the canaries and of the comparison with the original.
     """
 
     session: SessionParameters = SessionParameters()
     run_wall_s: float = Field(default=20.0, gt=0)
     levels: tuple[Level, ...] = ()
+    sandbox: SandboxParameters = SandboxParameters()
     seed: int = 0
 
 
@@ -63,11 +67,9 @@ def bug_environments(settings: Mapping[str, Any], inputs: Mapping[str, Path]) ->
         settings: A `BugSettings`, JSON-able.
         inputs: Stored folders; `projects_<language>` holds the projects of the tasks.
     """
-    from curricle.config.execution import SandboxParameters
-    from curricle.execution.opening import open_sandbox
-
-    with open_sandbox(SandboxParameters()) as sandbox:
-        yield BugRoom(BugSettings.model_validate(settings), dict(inputs), sandbox).open
+    shared = BugSettings.model_validate(settings)
+    with open_sandbox(shared.sandbox) as sandbox:
+        yield BugRoom(shared, dict(inputs), sandbox).open
 
 
 @dataclass

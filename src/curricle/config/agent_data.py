@@ -8,6 +8,7 @@ from pydantic import Field
 
 from curricle.config.agents import ExpertParameters, QuestionParameters, SessionParameters
 from curricle.config.base import Parameters
+from curricle.config.execution import SandboxParameters
 from curricle.config.generation import GenerationParameters, RolloutParameters
 
 
@@ -80,6 +81,7 @@ class AgentRolloutParameters(Parameters):
         max_tasks: At most so many tasks, in their stored order.
         samples: Attempts at each; more than one need a temperature.
         levels: Beside the tests: ``check``, ``lint``; compared with the original.
+        sandbox: Where tests run.
         run_wall_s: Seconds that a run of tests may take.
     """
 
@@ -90,6 +92,7 @@ class AgentRolloutParameters(Parameters):
     max_tasks: int = Field(default=24, ge=1)
     samples: int = Field(default=1, ge=1)
     levels: tuple[Literal["check", "lint"], ...] = ()
+    sandbox: SandboxParameters = SandboxParameters()
     run_wall_s: float = Field(default=20.0, gt=0)
 
 

@@ -78,7 +78,7 @@ def attempt_tasks(
         renderer = renderer_for(load_tokenizer(checkpoint), parameters.renderer, job.step)
     settings = BugSettings(
         session=parameters.session, run_wall_s=parameters.run_wall_s,
-        levels=tuple(Level(level) for level in parameters.levels),
+        levels=tuple(Level(level) for level in parameters.levels), sandbox=parameters.sandbox,
     )  # fmt: skip
     hosted = HostedEnvironments(
         FACTORY, settings.model_dump(mode="json"), job.inputs,

@@ -17,7 +17,7 @@ from curricle.checkpoints.hashing import hash_value
 from curricle.checkpoints.store import Stored
 from curricle.config.agent_data import DemonstrationParameters, ToolLessonParameters
 from curricle.config.base import RunSettings
-from curricle.config.execution import ExecutorParameters
+from curricle.config.execution import ExecutorParameters, SandboxParameters
 from curricle.errors import DataError
 from curricle.execution.journal import Outcome, Status
 from curricle.languages.engines import Quota, builtin_proposals, select
@@ -47,10 +47,11 @@ class Material:
 
 @dataclass(frozen=True)
 class Studio:
-    """Where experts work: the executor's settings, the run's folders, the model's tokenizer."""
+    """Where experts work: the run's folders, how it executes and where, the model's tokenizer."""
 
     run: RunSettings
     executor: ExecutorParameters
+    sandbox: SandboxParameters
     tokenizer: Path
 
     def play(
@@ -59,7 +60,12 @@ class Studio:
         """What each item gave, in the order of the items."""
         places = Places.of(self.run, language, journal="demonstrations")
         with Executions(
-            self.executor, places, language, opening=OPEN, tokenizer=str(self.tokenizer)
+            self.executor,
+            places,
+            language,
+            opening=OPEN,
+            tokenizer=str(self.tokenizer),
+            sandbox=self.sandbox.model_dump(mode="json"),
         ) as executions:
             outcomes = dict(executions.results(work, items, label))
         for key in items:

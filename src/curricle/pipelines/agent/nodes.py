@@ -15,7 +15,7 @@ from curricle.config.agent_data import (
     ToolLessonParameters,
 )
 from curricle.config.base import Parameters, RunSettings
-from curricle.config.execution import ExecutorParameters
+from curricle.config.execution import ExecutorParameters, SandboxParameters
 from curricle.launch.run import obtain_by_job
 from curricle.stages.build import obtain_by_builder
 
@@ -34,7 +34,8 @@ def material_inputs(languages: Sequence[str]) -> dict[str, str]:
 def demonstration_inputs(languages: Sequence[str]) -> dict[str, str]:
     """What the nodes below read beside their parameters."""
     return {
-        "foundation": FOUNDATION, "executor": "params:executor", **material_inputs(languages),
+        "foundation": FOUNDATION, "executor": "params:executor", "sandbox": "params:sandbox",
+        **material_inputs(languages),
     }  # fmt: skip
 
 
@@ -44,13 +45,14 @@ def demonstrations_node(stage: str, split: str) -> Callable[..., Stored]:
     def prepare(
         foundation: Stored,
         executor: ExecutorParameters,
+        sandbox: SandboxParameters,
         parameters: DemonstrationParameters,
         run: RunSettings,
         **stored: Stored,
     ) -> Stored:
         from curricle.pipelines.agent.demonstrations import Studio, demonstrate_tasks
 
-        studio = Studio(run, executor, foundation.path)
+        studio = Studio(run, executor, sandbox, foundation.path)
 
         def build(folder: Path) -> dict[str, Any]:
             return demonstrate_tasks(folder, _materials(stored), split, parameters, studio)
@@ -69,13 +71,14 @@ def tool_lessons_node(stage: str) -> Callable[..., Stored]:
     def prepare(
         foundation: Stored,
         executor: ExecutorParameters,
+        sandbox: SandboxParameters,
         parameters: ToolLessonParameters,
         run: RunSettings,
         **stored: Stored,
     ) -> Stored:
         from curricle.pipelines.agent.demonstrations import Studio, demonstrate_answers
 
-        studio = Studio(run, executor, foundation.path)
+        studio = Studio(run, executor, sandbox, foundation.path)
 
         def build(folder: Path) -> dict[str, Any]:
             return demonstrate_answers(folder, _materials(stored), parameters, studio)
