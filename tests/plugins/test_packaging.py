@@ -47,8 +47,9 @@ def seen(environment: FreshEnvironment) -> dict[str, Any]:
 
 
 def pipelines_of(*languages: str) -> list[str]:
-    kinds = pipeline_registry._language_packages()
-    return sorted(f"{kind}_{language}" for kind in kinds for language in languages)
+    stages = ("lang_{}", "lang_{}_grpo", "lang_{}_ipo", "lang_{}_sft")
+    kinds = ("eval_{}", *stages, "tasks_{}")
+    return sorted(kind.format(language) for kind in kinds for language in languages)
 
 
 def copied(plugin: str, folder: Path) -> Path:
