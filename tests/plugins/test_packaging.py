@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from curricle import pipeline_registry
 from tests.plugins.fresh_environment import REPOSITORY, FreshEnvironment
 from tests.plugins.toy import write_plugin
 
