@@ -84,7 +84,10 @@ class Registry(Mapping[str, Pipeline]):
     def _everything(self) -> Pipeline:
         """All curricula and reports; the agent's foundation waits for the general one."""
         parts = [self["general"], self["report"], self._coding_tui(after=STAGES[-1])]
-        parts += [self[name] for name in _of_languages()]
+        for name in _of_languages():
+            kind, _, language = name.partition("_")
+            waits = {"after": f"lang_{language}_grpo"} if kind == "eval" else {}
+            parts.append(_build_for(language, kind, name, **waits))
         return sum(parts, Pipeline([]))
 
 
@@ -115,14 +118,14 @@ def _of_languages() -> list[str]:
     return [f"{kind}_{name}" for kind in _language_packages() for name in working_backends()]
 
 
-def _build_for(language: str, kind: str, name: str) -> Pipeline:
+def _build_for(language: str, kind: str, name: str, **waits: str) -> Pipeline:
     from curricle.languages.registry import get_backend, installed_plugins
 
     if language not in {plugin.name for plugin in installed_plugins()}:
         raise KeyError(name)
     backend = get_backend(language)
     module = importlib.import_module(f"curricle.pipelines.{_language_packages()[kind]}.pipeline")
-    built: Pipeline = module.create_pipeline(backend.name)
+    built: Pipeline = module.create_pipeline(backend.name, **waits)
     return built
 
 
