@@ -37,4 +37,5 @@ def report(
         write_styles(Path(run_params["project_path"]), states)
     except (CurricleError, OSError) as error:
         logger.warning("the gates could not be coloured for Kedro-Viz: %s", error)
-    print_summary(states)
+    # A stage of another curriculum that nobody has begun is no news.
+    print_summary(tuple(s for s in states if s.stage in tags or s.status != "not run"))
