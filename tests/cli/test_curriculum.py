@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from curricle.checkpoints.datasets import read_certificate
@@ -32,6 +33,13 @@ def test_a_gate_that_never_opened_is_status_one(project: Project) -> None:
     result = project.kedro("curricle", "gates")
     assert result.exit_code == 1
     assert "no candidate yet" in result.stdout
+
+
+def test_a_missing_folder_of_private_settings_is_named_with_the_fix(project: Project) -> None:
+    shutil.rmtree(project.path / "conf/local")
+    result = project.kedro("curricle", "gates")
+    assert result.exit_code == 1
+    assert "conf/local is missing" in result.output and "mkdir -p conf/local" in result.output
 
 
 def test_an_older_certificate_is_reported_as_older(project: Project) -> None:
