@@ -14,7 +14,8 @@ from typing import Any
 
 from rollouts import ANSWER, OBSERVATION, make_model, words
 
-from curricle.agents.rollout import Message, RolloutTask, run_rollouts
+from curricle.agents.conversation import Message, RolloutTask
+from curricle.agents.rollout import run_rollouts
 from curricle.config.generation import GenerationParameters, RolloutParameters
 from curricle.engine.generation import generator_of
 

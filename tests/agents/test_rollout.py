@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from curricle.agents.conversation import Message, RolloutTask, Trajectory
 from curricle.agents.generator import Completion, Turn
 from curricle.agents.recording import read_trajectories, record_rollouts
-from curricle.agents.rollout import Message, RolloutTask, Trajectory, run_rollouts
+from curricle.agents.rollout import run_rollouts
 from curricle.config.generation import RolloutParameters
 from curricle.errors import DataError, Interrupted
 

@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from curricle.agents.conversation import Renderer, RolloutTask, Trajectory
 from curricle.agents.generator import Generator
-from curricle.agents.rollout import Renderer, RolloutTask, Trajectory, run_rollouts
+from curricle.agents.rollout import run_rollouts
 from curricle.checkpoints.store import storage_errors
 from curricle.config.generation import RolloutParameters
 from curricle.errors import Interrupted

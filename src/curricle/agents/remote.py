@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from curricle.agents.conversation import RolloutTask
 from curricle.agents.hosting import Answered, HostedEnvironments
-from curricle.agents.rollout import RolloutTask
 from curricle.errors import InfrastructureFault
 
 _POLL_S = 0.05

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from curricle.agents.bug_environment import FACTORY, BugSettings
+from curricle.agents.conversation import Trajectory
 from curricle.agents.generator import Generator
 from curricle.agents.hosting import HostedEnvironments
 from curricle.agents.recording import record_rollouts
 from curricle.agents.remote import RemoteEnvironments
-from curricle.agents.rollout import Trajectory
 from curricle.agents.scoring import Attempt
 from curricle.agents.tools import offered_tools
 from curricle.checkpoints.store import Store

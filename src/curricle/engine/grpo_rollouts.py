@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from curricle.agents.conversation import Trajectory
 from curricle.agents.generator import Generator
 from curricle.agents.remote import RemoteEnvironments
-from curricle.agents.rollout import Trajectory, run_rollouts
+from curricle.agents.rollout import run_rollouts
 from curricle.config.agent_training import GrpoParameters
 from curricle.config.generation import RolloutParameters
 from curricle.engine.grpo_rounds import Attempt, Task

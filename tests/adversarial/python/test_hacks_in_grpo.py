@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from curricle.agents.bug_environment import BugEnvironment, BugRoom, BugSettings
+from curricle.agents.conversation import Trajectory
 from curricle.agents.refusal import Refused
-from curricle.agents.rollout import Trajectory
 from curricle.engine.grpo_rollouts import as_attempt
 from tests.adversarial.python import hacks
 from tests.execution.python_projects import BACKEND, bug_task
