@@ -11,17 +11,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TypeVar
 
 from curricle.agents.outline import Definition, definitions, silent_lines
 from curricle.agents.records import SessionRecord
-from curricle.checkpoints.hashing import hash_file, hash_value
+from curricle.checkpoints.hashing import hash_value
 from curricle.config.agents import QuestionParameters
-from curricle.errors import DataError
 from curricle.languages.backend import LanguageBackend
 from curricle.languages.mutation import apply, proposals
-from curricle.languages.project import Changes, Prepared, Project
+from curricle.languages.project import Changes, Project
 from curricle.languages.tasks import BugTask, ProjectMutant
 
 _ID_DIGITS = 16
@@ -136,8 +134,9 @@ def library_questions(
     Args:
         project: The sources; it needs no tests.
         backend: Its language.
-        mutants: Slips in its functions, for the questions about odd lines. Each also gives the
-            same question about the function as it is, where no line is odd.
+        mutants: Slips in its functions. The first of them, as many as a kind may have, are for the
+            questions about odd lines; each also gives the same question about the function as it
+            is, where no line is odd. The others are to be mended.
         seed: Draws functions and wording.
         parameters: How many, and of which functions.
     """
@@ -149,26 +148,6 @@ def library_questions(
     draw.shuffle(chosen)
     asked = [*found, *asker.about_mutants(chosen)]
     return list({question.id: question for question in asked}.values())
-
-
-def library_project(name: str, language: str, root: Path, sources: Sequence[str]) -> Prepared:
-    """Sources to ask about that nothing is run of, such as a language's own library.
-
-    Args:
-        name: The project's name; a split is by project.
-        language: The backend's name.
-        root: The folder, such as `sysconfig.get_path("stdlib")`; it is only read.
-        sources: Globs below it, such as `("json/*.py", "textwrap.py")`.
-
-    Raises:
-        DataError: The globs match no file.
-    """
-    project = Project(name, language, root, "", tuple(sources), ())
-    files = project.files(project.sources)
-    if not files:
-        raise DataError(f"library {name}: {', '.join(sources)} match no file in {root}.")
-    digest = hash_value([[file, hash_file(root / file)] for file in files])
-    return Prepared(replace(project, digest=digest), None, digest)
 
 
 def task_questions(
@@ -267,13 +246,8 @@ class _Asker:
 
     def about_mutants(self, mutants: Sequence[ProjectMutant]) -> list[Question]:
         """Which line is wrong, with the same function as it was; and mending it."""
-        asked: list[Question] = []
-        for index, mutant in enumerate(mutants):
-            if index >= 2 * self._parameters.per_kind:
-                break
-            if index % 2:
-                asked.append(self._mend(mutant))
-                continue
+        asked = [self._mend(mutant) for mutant in mutants[self._parameters.per_kind :]]
+        for mutant in mutants[: self._parameters.per_kind]:
             localise = self.localise(mutant)
             if localise is not None:
                 asked += [localise, self._ask(QuestionKind.LOCALISE, mutant.file, mutant.function,

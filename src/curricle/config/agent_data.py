@@ -41,7 +41,7 @@ class ToolLessonParameters(Parameters):
         session: What tools show; the same in every stage and in evaluation.
         questions: How many of each kind and project, and of which functions.
         run_wall_s: Seconds that a run of tests may take.
-        mutants: Slips for the questions about odd lines, drawn from each project.
+        mutants: Slips for the questions about odd lines, drawn from each project and library.
         max_questions: At most so many, balanced over kinds.
         kind_share: One kind's largest share.
         seed: Draws questions and wording.

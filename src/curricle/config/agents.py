@@ -78,7 +78,8 @@ class QuestionParameters(Parameters):
     """Questions about a source tree that only tools can answer.
 
     Attributes:
-        per_kind: Questions of each kind and project at most.
+        per_kind: Questions of each kind and project at most, but for slips to be mended: of those
+            there are as many as mutants are left.
         max_function_lines: Longer functions are not asked about.
         run_share: Of questions about a broken line, those that run its tests first.
         failed_edit_share: Of edits, those that miscopy the text first and recover.

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from curricle.config.base import Parameters
 from curricle.errors import ConfigError
 
-Split = Literal["train", "tui", "heldout"]
+Split = Literal["train", "tui", "heldout", "library"]
 
 
 class ProjectSource(Parameters):
@@ -24,9 +24,10 @@ class ProjectSource(Parameters):
         git: A repository, local or remote, with `commit`.
         commit: The full hash of a commit.
         license: The SPDX expression, for the report.
-        split: Which side of the contamination split all of its tasks are on.
+        split: Which side of the contamination split all of its tasks are on; a `library` gives
+            none: its sources are asked about, and nothing of it is run.
         sources: Globs of what may be broken; empty lets the language find out.
-        tests: Globs of the tests; empty lets the language find out.
+        tests: Globs of the tests; empty lets the language find out. A library needs none.
         options: What else the language has to know; overrides what it finds out.
         requires: Packages that the tests import, each `name==version --hash=sha256:...`.
     """

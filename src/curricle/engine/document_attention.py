@@ -3,12 +3,15 @@
 With a mask for packed rows, the library's attention multiplies every token with every other of its
 row, and throws away what the mask forbids: at rows of 1024 tokens and samples of 360 that is most
 of it, a quarter of a training step of a 135M model. Here each document is a causal block of its
-own, so the cost follows the samples' lengths, not the row's.
+own, so the cost follows the samples' lengths, not the row's. In bf16 a short block is attended by
+plain products: PyTorch's fused kernel took 20.5 ms where they took 4.9, forward and backward of
+1280 tokens in blocks of 160, and is faster only from some 600 tokens on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,6 +20,9 @@ from transformers import AttentionInterface, PreTrainedModel
 
 DOCUMENTS = "documents"
 """Name of this attention in a model's configuration, in memory only."""
+
+_LONGEST_PLAIN = 512
+"""Tokens of the longest block that is attended by plain products."""
 
 Block = tuple[int, int, int]
 """Row, first token, and one past the last token of a document."""
@@ -72,6 +78,9 @@ def attend_within(
         (rows, length, heads, width), and no weights.
     """
     assert attention_mask is None, "blocks stand in for the mask"
+    if torch.is_autocast_enabled("cpu"):  # rotation leaves queries and keys in fp32
+        dtype = torch.get_autocast_dtype("cpu")
+        query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
     rows, _, length, _ = query.shape
     shared = query.shape[1] // key.shape[1]
     key, value = (tensor.repeat_interleave(shared, dim=1) for tensor in (key, value))
@@ -79,9 +88,27 @@ def attend_within(
     pieces: list[list[torch.Tensor]] = [[] for _ in range(rows)]
     for row, start, stop in blocks or whole:
         q, k, v = (tensor[row : row + 1, :, start:stop] for tensor in (query, key, value))
-        pieces[row].append(scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling))
+        pieces[row].append(_attend_causally(q, k, v, scaling))
     attended = torch.cat([torch.cat(row, dim=2) for row in pieces])
     return attended.transpose(1, 2).contiguous(), None
+
+
+def _attend_causally(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """Attend (1, heads, length, width) to itself."""
+    length, width = query.shape[-2:]
+    if query.dtype != torch.bfloat16 or length > _LONGEST_PLAIN:
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
+    scores = query @ key.transpose(-1, -2) * (scale or width**-0.5) + _causal(length)
+    return scores.softmax(-1) @ value
+
+
+@lru_cache(maxsize=1024)
+def _causal(length: int) -> torch.Tensor:
+    """Zeros, and minus infinity where a query would see a later key: (length, length)."""
+    hidden = torch.full((length, length), float("-inf"), dtype=torch.bfloat16)
+    return hidden.triu_(1)
 
 
 AttentionInterface.register(DOCUMENTS, attend_within)

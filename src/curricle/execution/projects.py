@@ -19,6 +19,8 @@ from curricle.languages.project import Project
 
 TREES = "trees"
 PACKAGES = "packages"
+LIBRARY = "library"
+"""The split of projects that are only read."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class ListedProject:
 
     Attributes:
         project: The project.
-        split: Which side its tasks are on.
+        split: Which side its tasks are on, or `LIBRARY`.
         license: As the list states it.
         origin: Where it came from, for people.
     """
@@ -102,7 +104,7 @@ def _described(
         options["packages"] = str(packages)
         digest = hash_tree(root.parent.parent / PACKAGES / name)[:16] + digest[:48]
     project = Project(name, backend.name, root, digest, source.sources, source.tests, options)
-    if not (source.sources and source.tests):
+    if not source.sources or not (source.tests or source.split == LIBRARY):
         found = backend.layout(project)
         project = replace(
             project,
@@ -112,7 +114,7 @@ def _described(
         )
     if not project.files(project.sources):
         raise DataError(f"no source file matches {list(project.sources)}. Set `sources`.")
-    if not project.files(project.tests):
+    if source.split != LIBRARY and not project.files(project.tests):
         raise DataError("it has no tests. Take a release that ships them, or set `tests`.")
     origin = source.path or source.git or f"{source.package}=={source.version}"
     if source.git:

@@ -67,7 +67,7 @@ def run(folder: Path) -> RunSettings:
 
 @pytest.fixture(scope="module")
 def parameters(folder: Path) -> ProjectsParameters:
-    """Two samples, one folder without tests, one whose tests fail."""
+    """Two samples, one folder without tests, as a project and as a library, one that fails."""
     bare, failing = folder / "bare", folder / "failing"
     bare.mkdir()
     (bare / "bare.py").write_text("def one():\n    return 1\n")
@@ -77,6 +77,7 @@ def parameters(folder: Path) -> ProjectsParameters:
     return sources(
         "textkit", "intervals",
         bare=ProjectSource(path=str(bare)), failing=ProjectSource(path=str(failing)),
+        library=ProjectSource(path=str(bare), split="library"),
     )  # fmt: skip
 
 
@@ -100,6 +101,8 @@ def test_projects_that_cannot_be_used_are_refused_and_the_others_give_tasks(
     assert "none of its 1 tests passes" in numbers["projects"]["failing"]["refused"]
     assert numbers["projects"]["textkit"]["tasks"] > 0
     assert "| bare |" in page
+    library = numbers["projects"]["library"]
+    assert library["tasks"] == 0 and "refused" not in library
 
 
 def test_splits_are_disjoint_by_project(made: Made) -> None:
@@ -128,7 +131,7 @@ def test_the_report_counts_every_mutant_once(made: Made, run: RunSettings) -> No
         counted.update(found)
     assert sum(counted.values()) == numbers["mutants"] == 20
     assert counted["tasks"] == numbers["tasks"]
-    assert set(table["project"]) == {"textkit", "intervals", "bare", "failing"}
+    assert set(table["project"]) == {"textkit", "intervals", "bare", "failing", "library"}
     assert json.loads(json.dumps(numbers)) == numbers
 
 

@@ -20,9 +20,11 @@ from curricle.config.base import RunSettings
 from curricle.config.execution import ExecutorParameters, SandboxParameters
 from curricle.errors import DataError
 from curricle.execution.journal import Outcome, Status
+from curricle.execution.projects import LIBRARY
 from curricle.languages.engines import Quota, builtin_proposals, select
 from curricle.languages.registry import get_backend
-from curricle.pipelines.tasks.files import PROJECTS, read_projects, read_tasks, write_rows
+from curricle.pipelines.sft.rows import write_rows
+from curricle.pipelines.tasks.files import PROJECTS, read_projects, read_tasks
 from curricle.pipelines.tasks.steps import Executions, Places
 
 logger = logging.getLogger(__name__)
@@ -124,7 +126,7 @@ def demonstrate_tasks(
 def demonstrate_answers(
     folder: Path, materials: Sequence[Material], parameters: ToolLessonParameters, studio: Studio
 ) -> dict[str, Any]:
-    """Write `train.jsonl`: answered questions about the projects of the `tui` split.
+    """Write `train.jsonl`: answered questions about libraries and the projects of the `tui` split.
 
     Raises:
         DataError: No question was answered.
@@ -135,7 +137,7 @@ def demonstrate_answers(
         tasks = read_tasks(material.tasks, "tui")
         asked: list[Question] = []
         for name, listed in sorted(read_projects(material.projects).items()):
-            if listed.split != "tui":
+            if listed.split not in ("tui", LIBRARY):
                 continue
             quota = Quota(
                 limit=parameters.mutants, per_function=1,

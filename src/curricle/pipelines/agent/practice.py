@@ -15,7 +15,8 @@ from curricle.agents.trajectories import balanced
 from curricle.config.agent_data import AgentPairParameters, PracticeParameters
 from curricle.errors import DataError
 from curricle.pipelines.agent.demonstrations import Material
-from curricle.pipelines.tasks.files import read_rows, read_tasks, write_rows
+from curricle.pipelines.sft.rows import write_rows
+from curricle.pipelines.tasks.files import read_rows, read_tasks
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from curricle.config.evaluation import EvaluationParameters
 from curricle.errors import DataError
 from curricle.execution.journal import Status
 from curricle.languages.tasks import BugTask
-from curricle.pipelines.tasks.files import PROJECTS, read_rows, read_tasks, write_rows
+from curricle.pipelines.sft.rows import write_rows
+from curricle.pipelines.tasks.files import PROJECTS, read_rows, read_tasks
 from curricle.pipelines.tasks.steps import Executions
 from curricle.stages.build import read_report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,6 @@ from curricle.languages.tasks import BugTask
 
 PROJECTS = "projects.json"
 SPLITS = ("train", "tui", "heldout")
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSONL."""
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(row, sort_keys=True) + "\n")
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

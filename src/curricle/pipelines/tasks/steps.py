@@ -23,19 +23,19 @@ from curricle.config.tasks import ProjectSource, ProjectsParameters, TaskBudget
 from curricle.errors import ConfigError, DataError
 from curricle.execution.executor import Setup, create_executor
 from curricle.execution.journal import Journal, Outcome, Status
-from curricle.execution.projects import ListedProject, obtain_project
+from curricle.execution.projects import LIBRARY, ListedProject, obtain_project
 from curricle.execution.study import Study
 from curricle.execution.task_worker import OPEN, PROPOSE, STUDY, VERIFY, read_mutant
 from curricle.execution.verification import batch_key
 from curricle.languages.backend import LanguageBackend
 from curricle.languages.engines import BUILTIN, Quota, Seen, builtin_proposals, select
 from curricle.languages.tasks import BugTask, ProjectMutant
+from curricle.pipelines.sft.rows import write_rows
 from curricle.pipelines.tasks.files import (
     PROJECTS,
     SPLITS,
     read_projects,
     read_rows,
-    write_rows,
 )
 from curricle.pipelines.tasks.selection import select_balanced
 
@@ -165,7 +165,8 @@ def draw_mutants(
         DataError: No project can be used.
     """
     listed = read_projects(projects)
-    rows = {row["name"]: row for row in json.loads((projects.path / PROJECTS).read_text())}
+    rows = {row["name"]: row for row in json.loads((projects.path / PROJECTS).read_text())
+            if row["split"] != LIBRARY}  # fmt: skip
     decides = {name: getattr(budget, name) for name in ("min_stable_share", "project_wall_s")}
     items = {
         hash_value(["study", _STUDY_REVISION, row, decides]): {
