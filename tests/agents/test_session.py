@@ -11,6 +11,7 @@ import pytest
 from curricle.agents.prompts import bug_session
 from curricle.agents.records import Ending
 from curricle.agents.session import ToolSession
+from curricle.agents.workspace import Workspace
 from curricle.config.agents import SessionParameters
 from curricle.errors import InfrastructureFault
 from curricle.languages.commands import Level
@@ -118,6 +119,22 @@ class TestFixingABug:
             session, "edit", path=FILE, old="start < merged[-1][1]", new="start <= merged[-1][1]"
         )
         assert text.splitlines()[1].startswith("PASSED")
+
+    def test_edits_are_taken_back_one_by_one(self, session: ToolSession) -> None:
+        said(session, "edit", path=FILE, old="start < merged[-1][1]", new="start > merged[-1][1]")
+        said(session, "edit", path=FILE, old="start > merged[-1][1]", new="start == merged[-1][1]")
+        said(session, "undo")
+        (changed,) = session.record.patch.changes.values()
+        assert changed is not None and "start > merged[-1][1]" in changed
+        said(session, "undo")
+        assert not session.record.patch.changes
+        assert said(session, "undo") == "error: there is no edit to take back."
+
+    def test_nothing_follows_an_edit_where_there_is_nothing_to_run(self, bench: Bench) -> None:
+        parameters = SessionParameters(test_after_edit=True)
+        session = ToolSession(Workspace(bench.prepared), BACKEND, None, [], parameters=parameters)
+        text = said(session, "edit", path=FILE, old="start <= merged[-1][1]", new="start < merged")
+        assert text.startswith("edited ") and "\n" not in text
 
     def test_a_unified_diff_fixes_as_well(self, session: ToolSession) -> None:
         diff = (
@@ -254,8 +271,8 @@ def limited_run(bench: Bench, wall_s: float) -> Any:
 
 def test_the_language_brings_its_own_tools(session: ToolSession) -> None:
     names = [tool.name for tool in session.tools]
-    assert names[:5] == ["run_tests", "read_file", "search", "edit", "apply_patch"]
-    assert set(names[5:]) == {spec.name for spec in BACKEND.tools}
+    assert names[:6] == ["run_tests", "read_file", "search", "edit", "undo", "apply_patch"]
+    assert set(names[6:]) == {spec.name for spec in BACKEND.tools}
     for tool in session.tools:
         schema = tool.parameters
         assert set(schema["required"]) <= set(schema["properties"])

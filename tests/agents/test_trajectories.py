@@ -130,7 +130,8 @@ class TestDetours:
     def test_a_wrong_line_is_put_back_before_the_right_one_is_changed(
         self, bench: Bench, boundary: BugTask
     ) -> None:
-        made = demonstrated(bench, boundary, wrong_line_share=1.0)
+        without_undo = SessionParameters(tools=("run_tests", "read_file", "edit"))
+        made = demonstrated(bench, boundary, without_undo, wrong_line_share=1.0)
         assert calls(made)[2:] == ["edit", "run_tests", "edit", "edit", "run_tests"]
         (wrong,) = mistakes(made)
         back = made.messages[10]["tool_calls"][0]["arguments"]
@@ -138,6 +139,18 @@ class TestDetours:
         assert made.messages[9]["content"].startswith("FAILED")
         first = made.messages[3]["content"].split("\n")[2]
         assert made.messages[12]["thinking"].startswith(first), "evidence of the code as it is now"
+
+    def test_what_failed_is_undone_where_there_is_a_tool_for_it(
+        self, bench: Bench, boundary: BugTask
+    ) -> None:
+        session = SessionParameters(
+            tools=("run_tests", "read_file", "edit", "undo"), test_after_edit=True
+        )
+        made = demonstrated(bench, boundary, session, wrong_line_share=1.0, wrong_fix_share=1.0)
+        assert made.detours == ("wrong_line", "wrong_fix")
+        assert calls(made)[2:] == ["edit", "undo", "edit", "undo", "edit"]
+        assert len(mistakes(made)) == 2
+        assert made.messages[-2]["content"].split("\n")[1].startswith("PASSED")
 
     def test_mistakes_can_be_learned_from_when_asked(self, bench: Bench, boundary: BugTask) -> None:
         made = demonstrated(bench, boundary, wrong_fix_share=1.0, train_mistakes=True)

@@ -173,8 +173,6 @@ def _draw_detours(
         )
         if draw.random() < share
     ]
-    if Detour.WRONG_LINE in drawn and Detour.WRONG_FIX in drawn:
-        drawn.remove(draw.choice((Detour.WRONG_LINE, Detour.WRONG_FIX)))
     return tuple(drawn)
 
 
@@ -273,6 +271,10 @@ class _Script:
         if self._test() == "ok":
             raise Stuck("a wrong fix passes")
         self.taken.append(kind)
+        if any(tool.name == "undo" for tool in self._recorder.session.tools):
+            self._recorder.call("undo", self._say("That was not it."))
+            self._evidence = shown
+            return before
         if kind is Detour.WRONG_FIX:
             self._evidence = f"That was not it: {self._evidence}"
             return wrong

@@ -100,6 +100,7 @@ class ToolSession:
         self._calls: list[Call] = []
         self._turns = 0
         self._place: _Place | None = None
+        self._before: list[Workspace] = []  # each edit, the last one at the end
         self._ending: Ending | None = None
         self._answer = self._note = ""
 
@@ -178,6 +179,7 @@ class ToolSession:
             "read_file": self._read_file,
             "search": self._search,
             "edit": self._edit,
+            "undo": self._undo,
             "apply_patch": self._apply_patch,
         }
         return carry_out[tool.name](**given)
@@ -244,8 +246,13 @@ class ToolSession:
             if standing.name == named:
                 first, last = standing.first_line, standing.last_line
         replaced = replace_once(text, old, new, Scope(first, last, silent))
-        self.workspace = self.workspace.write(file, replaced.text)
-        return self._after_edit(f"edited {file}:{replaced.line}")
+        return self._change({file: replaced.text}, f"edited {file}:{replaced.line}")
+
+    def _undo(self) -> _Shown:
+        if not self._before:
+            raise Refused("there is no edit to take back.", "nothing")
+        self.workspace = self._before.pop()
+        return "the last edit is taken back", "ok"
 
     def _target(self, path: str | None) -> tuple[str, Definition | None]:
         """The file to edit, and the function in it if one was read last."""
@@ -262,12 +269,16 @@ class ToolSession:
             return self.workspace.read(self.workspace.resolve(path))
 
         changed = apply_diff(patch, read)
-        for path, text in changed.items():
-            self.workspace = self.workspace.write(self.workspace.resolve(path), text)
-        return self._after_edit(f"patched {', '.join(sorted(changed))}")
+        texts = {self.workspace.resolve(path): text for path, text in changed.items()}
+        return self._change(texts, f"patched {', '.join(sorted(changed))}")
 
-    def _after_edit(self, done: str) -> _Shown:
-        if not self.parameters.test_after_edit:
+    def _change(self, texts: Mapping[str, str], done: str) -> _Shown:
+        before = self.workspace
+        for file, text in texts.items():
+            self.workspace = self.workspace.write(file, text)
+        self._before.append(before)
+        anything = self._run is not None and (self.tests.failing or self.tests.passing)
+        if not (self.parameters.test_after_edit and anything):
             return done, "ok"
         text, outcome = self._run_tests()
         return f"{done}\n{text}", outcome

@@ -62,6 +62,7 @@ COMMON_TOOLS: tuple[ToolDefinition, ...] = (
         "old",
         "new",
     ),
+    _tool("undo", "Take the last edit back."),
     _tool(
         "apply_patch",
         "Apply a unified diff to source files.",

@@ -26,7 +26,7 @@ class SessionParameters(Parameters):
         failing_run: Failing tests of the task that are run at most.
         regression_tests: Passing tests that are run beside them, to notice what an edit breaks.
         suspects_shown: Functions that `run_tests` names as reached by what failed.
-        test_after_edit: Whether an edit runs the tests at once.
+        test_after_edit: Whether an edit runs the tests at once, where there are any.
         max_turns: Turns after which a session ends.
         max_invalid: Invalid calls in a row after which a session ends.
     """
