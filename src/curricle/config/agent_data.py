@@ -42,6 +42,7 @@ class ToolLessonParameters(Parameters):
         questions: How many of each kind and project, and of which functions.
         run_wall_s: Seconds that a run of tests may take.
         mutants: Slips for the questions about odd lines, drawn from each project and library.
+        library_files: Files of each library that are asked about.
         max_questions: At most so many, balanced over kinds.
         kind_share: One kind's largest share.
         seed: Draws questions and wording.
@@ -51,6 +52,7 @@ class ToolLessonParameters(Parameters):
     questions: QuestionParameters = QuestionParameters()
     run_wall_s: float = Field(default=20.0, gt=0)
     mutants: int = Field(default=100, ge=0)
+    library_files: int = Field(default=40, ge=1)
     max_questions: int = Field(default=400, ge=1)
     kind_share: float = Field(default=0.5, gt=0, le=1)
     seed: int = 0

@@ -14,7 +14,7 @@ from curricle.config.tasks import TaskBudget
 from curricle.errors import DataError
 from curricle.execution.evaluate import prepare_project
 from curricle.execution.opening import open_sandbox
-from curricle.execution.projects import listed_project
+from curricle.execution.projects import LIBRARY, listed_project
 from curricle.execution.sandbox import Sandbox
 from curricle.execution.study import Study, study_project
 from curricle.execution.verification import Verdict, verify
@@ -41,8 +41,11 @@ class TaskWorker:
     prepared: Path
 
     def prepare(self, item: Mapping[str, Any], limits: Limits) -> Prepared:
-        """The item's project, prepared once for all workers."""
-        project = listed_project(item["project"], Path(item["folder"])).project
+        """The item's project, prepared once for all workers; of a library nothing is ever run."""
+        listed = listed_project(item["project"], Path(item["folder"]))
+        project = listed.project
+        if listed.split == LIBRARY:
+            return Prepared(project, None, project.digest)
         return prepare_project(self.backend, project, self.prepared, self.sandbox, limits)
 
 

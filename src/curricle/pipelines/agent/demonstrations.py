@@ -6,7 +6,7 @@ import json
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from curricle.errors import DataError
 from curricle.execution.journal import Outcome, Status
 from curricle.execution.projects import LIBRARY
 from curricle.languages.engines import Quota, builtin_proposals, select
+from curricle.languages.project import Project
 from curricle.languages.registry import get_backend
 from curricle.pipelines.sft.rows import write_rows
 from curricle.pipelines.tasks.files import PROJECTS, read_projects, read_tasks
@@ -144,14 +145,14 @@ def demonstrate_answers(
                 per_operator=max(1, parameters.mutants // 5), per_function_operator=1,
                 max_function_lines=parameters.questions.max_function_lines, seed=parameters.seed,
             )  # fmt: skip
-            slips = select(
-                listed.project, backend.operators,
-                builtin_proposals(listed.project, backend.operators), quota,
-            ).mutants  # fmt: skip
+            project = listed.project
+            if listed.split == LIBRARY:
+                project = _some_files(project, parameters)
+            proposed = builtin_proposals(project, backend.operators)
+            slips = select(project, backend.operators, proposed, quota).mutants
             asked += library_questions(
-                listed.project, backend, slips, seed=parameters.seed,
-                parameters=parameters.questions,
-            )  # fmt: skip
+                project, backend, slips, seed=parameters.seed, parameters=parameters.questions
+            )
             asked += task_questions(
                 listed.project, backend, [t for t in tasks if t.mutant.project == name],
                 seed=parameters.seed, parameters=parameters.questions,
@@ -175,6 +176,13 @@ def demonstrate_answers(
             items[_key("answer", item)] = item
         played += studio.play(material.language, ANSWER, items, "answers")
     return _write(folder, played, parameters.seed)
+
+
+def _some_files(project: Project, parameters: ToolLessonParameters) -> Project:
+    """A large library as some of its files: reading all of them would take a minute."""
+    files = list(project.files(project.sources))
+    random.Random(f"{parameters.seed}:{project.digest}:files").shuffle(files)
+    return replace(project, sources=tuple(sorted(files[: parameters.library_files])))
 
 
 def _key(work: str, item: Mapping[str, Any]) -> str:
