@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 STAGES = ("pretrain", "sft", "dpo", "lora")
 """The stages of the general curriculum, in order."""
 
-_OWN = ("corpus", *STAGES, "foundation", "report")
+_OWN = ("corpus", *STAGES, "report")
 _SUMS = {
     "general": ("corpus", *STAGES),
     "__default__": ("general", "report"),
 }
-_OF_AGENTS = ("coding_tui", "everything")
+_OF_AGENTS = ("foundation", "coding_tui", "everything")
 _PER_LANGUAGE = {"tasks": "tasks", "lang": "language", "eval": "evaluation"}
 """The pipelines of each language: prefix of the name, and the package that makes them."""
 
@@ -54,10 +54,9 @@ class Registry(Mapping[str, Pipeline]):
     def _build(self, name: str) -> Pipeline:
         if name in _SUMS:
             return Pipeline([self[part] for part in _SUMS[name]])
-        if name == "coding_tui":
-            return self._coding_tui()
-        if name == "everything":
-            return self._everything()
+        if name in _OF_AGENTS:
+            build = (self._foundation, self._coding_tui, self._everything)
+            return dict(zip(_OF_AGENTS, build, strict=True))[name]()
         if name in (stages := _agent_stages()):
             return stage_pipeline_of(stages[name])
         kind, _, language = name.partition("_")
@@ -73,13 +72,18 @@ class Registry(Mapping[str, Pipeline]):
         """The agent of all languages, with what it stands on, so that it runs by itself."""
         from curricle.languages.registry import working_backends
         from curricle.pipelines.coding_tui.pipeline import create_pipeline
-        from curricle.pipelines.foundation.pipeline import create_pipeline as create_foundation
+
+        return self._foundation(after) + create_pipeline(sorted(working_backends()))
+
+    def _foundation(self, after: str | None = None) -> Pipeline:
+        """The foundation, with the corpus and the tasks that it is measured on."""
+        from curricle.languages.registry import working_backends
+        from curricle.pipelines.foundation.pipeline import create_pipeline
 
         languages = sorted(working_backends())
         tasks = [self[f"tasks_{language}"] for language in languages]
         # `+`, unlike a list of pipelines, takes a node that several of them share once.
-        parts = [self["corpus"], create_foundation(after), *tasks, create_pipeline(languages)]
-        return sum(parts, Pipeline([]))
+        return sum([self["corpus"], create_pipeline(languages, after), *tasks], Pipeline([]))
 
     def _everything(self) -> Pipeline:
         """All curricula and reports; the agent's foundation waits for the general one."""

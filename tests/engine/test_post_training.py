@@ -376,6 +376,18 @@ class TestTheAdapter:
 
 
 @pytest.mark.parametrize("kind", ["sft", "dpo", "lora"])
+def test_layers_compute_in_the_precision_that_was_asked_for(
+    make_job: MakeJob, inputs: dict[str, dict[str, Path]], kind: str
+) -> None:
+    job = make_job(kind, {**PARAMETERS[kind], "max_steps": 1}, **inputs[kind])
+    # It would raise: a witness looks on.
+    result = RUN[kind](job.model_copy(update={"precision": "bf16"}))
+        job.model_copy(update={"precision": "bf16"})
+    )  # it would raise: a witness looks on
+    assert result.effective["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "lora"])
 class TestComingBack:
     @pytest.mark.parametrize("after", [0, 3])
     def test_an_interrupted_run_ends_bit_equal(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from curricle.config.base import RunSettings
-from curricle.engine.precision import autocast, probe_job
+from curricle.engine.precision import Witness, autocast, probe_job
 from curricle.errors import ConfigError
 from curricle.launch.precision import effective_precision, machine_kind
 from tests.engine.conftest import MakeJob
@@ -77,3 +77,13 @@ def test_a_forward_pass_runs_in_what_was_asked_for(precision: str, dtype: torch.
 def test_fp8_is_refused_where_bf16_would_take_its_place() -> None:
     with pytest.raises(ConfigError, match="precision=fp8 is not available here"):
         autocast("fp8")
+
+
+@pytest.mark.parametrize(("asked", "told"), [("bf16", "torch.float32"), ("fp32", "torch.bfloat16")])
+def test_training_in_another_precision_than_asked_for_is_an_error(asked: str, told: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    witness = Witness(model)
+    with autocast("fp32" if asked == "bf16" else "bf16"):
+        model(torch.ones(1, 4))
+    with pytest.raises(ConfigError, match=f"a_stage: precision {asked} was asked for, {told} is"):
+        witness.require(asked, "a_stage")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from curricle.engine.hardware import detect_gpu_type, device
 from curricle.errors import ConfigError
@@ -44,6 +45,37 @@ def autocast(precision: str) -> AbstractContextManager[object]:
             f"unseen. Use {' or '.join(_DTYPES)}, or auto, which measures."
         )
     return torch.autocast(device().type, dtype=torch.bfloat16)
+
+
+class Witness:
+    """Sees in which precision a model is trained, whatever was configured.
+
+    A trainer wraps the model's own call into its autocast. Code that reaches the layers another way
+    is outside of it, and trains in fp32 at a quarter of the speed without a word.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        """Watch the first linear layer of a model, below its adapter if it has one."""
+        layer = next(m for m in model.modules() if isinstance(m, (torch.nn.Linear, BaseTunerLayer)))
+        self._seen: set[torch.dtype] = set()
+        self._hook = layer.register_forward_hook(self._see)
+
+    def _see(self, layer: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        if torch.is_grad_enabled():
+            self._seen.add(output.dtype)
+
+    def require(self, precision: str, step: str) -> None:
+        """Stop watching, and make sure that nothing else than ``precision`` was seen.
+
+        Raises:
+            ConfigError: something else was.
+        """
+        self._hook.remove()
+        others = sorted(str(dtype) for dtype in self._seen - {_DTYPES.get(precision)})
+        if others:
+            raise ConfigError(
+                f"{step}: precision {precision} was asked for, {', '.join(others)} is in force"
+            )
 
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -35,6 +35,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from curricle.config.training import PostTrainingParameters, TrainerParameters
 from curricle.engine.objectives import summed_loss
+from curricle.engine.precision import Witness
 from curricle.engine.recovery import (
     OOMHandler,
     newest_valid_checkpoint,
@@ -110,10 +111,15 @@ class PackedSFTTrainer(OurSchedule, SFTTrainer):
         """Return the mean loss over labelled tokens (nats); see the module for what differs."""
         if return_outputs or inputs["input_ids"].device.type != "cpu" or num_items_in_batch is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # The model's own call would enter it; the layers below are reached past that.
+        with self.accelerator.autocast():
+            return self._labelled_loss(model, inputs, num_items_in_batch)
+
+    def _labelled_loss(self, model: Any, inputs: dict[str, Any], labelled: Any) -> torch.Tensor:
         unwrapped = self.accelerator.unwrap_model(model)
         if hasattr(unwrapped, "get_base_model"):  # a PEFT model: its layers live in the base model
             unwrapped = unwrapped.get_base_model()
-        return summed_loss(unwrapped, inputs) / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        return summed_loss(unwrapped, inputs) / torch.as_tensor(labelled).clamp(min=1)
 
 
 class PairDPOTrainer(OurSchedule, DPOTrainer):
@@ -264,6 +270,7 @@ def train(
 
     Raises:
         Interrupted: a signal arrived; the state is saved.
+        ConfigError: another precision was in force than the one asked for.
     """
     whole = parameters.batch_size
     oom = OOMHandler(parameters.per_device_train_batch_size or whole, parameters.oom_recovery)
@@ -278,7 +285,9 @@ def train(
                 trainer.stop = stop
                 trainer.add_callback(_Guard(job, stop, trainer.save_multiple))
                 trainer.add_callback(_Tracking(tracker, trainer.curve_keys))
+                witness = Witness(trainer.model)
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            witness.require(job.precision, job.step)
             break
         except (RuntimeError, MemoryError) as error:
             oom.shrink(error)

@@ -34,9 +34,9 @@ _TRL = ("torch", "transformers", "trl", "accelerate")
 JOB_KINDS: dict[str, JobKind] = {
     "init": JobKind("curricle.engine.models:init_job", revision=1),
     "pretrain": JobKind("curricle.engine.pretraining:pretrain_job", revision=1),
-    "sft": JobKind("curricle.engine.post_training:sft_job", revision=2, libraries=_TRL),
+    "sft": JobKind("curricle.engine.post_training:sft_job", revision=3, libraries=_TRL),
     "dpo": JobKind("curricle.engine.post_training:dpo_job", revision=3, libraries=_TRL),
-    "lora": JobKind("curricle.engine.adapters:lora_job", revision=3, libraries=(*_TRL, "peft")),
+    "lora": JobKind("curricle.engine.adapters:lora_job", revision=4, libraries=(*_TRL, "peft")),
     "agent_ipo": JobKind(
         "curricle.engine.agent_preferences:agent_ipo_job", revision=1, libraries=(*_TRL, "peft")
     ),

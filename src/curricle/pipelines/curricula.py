@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from curricle.pipelines.coding_tui.pipeline import tui_stages
 from curricle.pipelines.dpo.pipeline import DPO
-from curricle.pipelines.foundation.pipeline import FOUNDATION
+from curricle.pipelines.foundation.pipeline import foundation_stage
 from curricle.pipelines.language.pipeline import language_stages
 from curricle.pipelines.lora.pipeline import LORA
 from curricle.pipelines.pretrain.pipeline import PRETRAIN
@@ -19,5 +19,5 @@ GENERAL: tuple[StageSpec, ...] = (PRETRAIN, SFT, DPO, LORA)
 
 def all_stages(languages: Sequence[str]) -> tuple[StageSpec, ...]:
     """Return every stage: the general curriculum, the coding agent's, and each language's."""
-    agent = (FOUNDATION, *tui_stages(languages)) if languages else ()
+    agent = (foundation_stage(languages), *tui_stages(languages)) if languages else ()
     return (*GENERAL, *agent, *(spec for name in languages for spec in language_stages(name)))
