@@ -198,6 +198,15 @@ class TestCallsThatCannotBeCarriedOut:
             assert done is expected
         assert session.record.ending is Ending.INVALID
 
+    def test_the_same_call_again_and_again_ends_the_session(self, session: ToolSession) -> None:
+        for _ in range(2):
+            said(session, "search", pattern="nowhere")
+        said(session, "search", pattern="elsewhere")
+        for _ in range(3):
+            assert session.record.ending is None
+            said(session, "search", pattern="nowhere")
+        assert session.record.ending is Ending.REPEATS
+
     def test_the_number_of_turns_is_bounded(self, bench: Bench, boundary: BugTask) -> None:
         parameters = SessionParameters(max_turns=2)
         session = bug_session(boundary, bench.prepared, BACKEND, bench.run, parameters)

@@ -80,14 +80,14 @@ class TestTheStraightWay:
         evidence, odd, why = before_the_edit("evidence").split("\n")
         assert evidence == "assert [(3, 4), (4, 5)] == [(3, 5)]", "what the test really printed"
         assert odd == "Odd: if merged and start < merged[-1][1]:"
-        assert why == "start < merged should be start <= merged"
+        assert why == "< should be <="
         assert before_the_edit("line") == odd
         assert before_the_edit("none") == ""
 
     def test_a_missing_line_is_put_back(self, bench: Bench) -> None:
         task = bench.task("        position = max(position, end)\n", "", "statement_deleted")
         made = demonstrated(bench, task)
-        assert "Missing: position = max(position, end)" in json.dumps(made.messages)
+        assert "missing: position = max(position, end)" in json.dumps(made.messages)
 
     def test_tests_that_follow_an_edit_are_not_run_again(
         self, bench: Bench, boundary: BugTask

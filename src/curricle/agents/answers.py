@@ -9,7 +9,7 @@ from curricle.agents.experts import Recorder, Stuck
 from curricle.agents.outline import definitions, silent_lines
 from curricle.agents.prompts import opening
 from curricle.agents.questions import Question, QuestionKind
-from curricle.agents.quoting import miscopied, quote_change
+from curricle.agents.quoting import Quote, edit_arguments, miscopied, quote_change
 from curricle.agents.records import Run, VisibleTests
 from curricle.agents.session import ToolSession
 from curricle.agents.trajectories import CountTokens, Detour, Dropped, Trajectory
@@ -75,7 +75,7 @@ def demonstrate_answer(
     for slip in dict.fromkeys((slips, False)):
         environment = question_session(question, prepared, backend, run, session)
         recorder = Recorder(environment, train_mistakes=False)
-        script = _Answer(question, recorder, backend, slip, draw)
+        script = _Answer(question, recorder, backend, slip, draw, parameters.explain)
         try:
             recorder.conclude(script.find())
         except Stuck as stuck:
@@ -111,10 +111,11 @@ class _Answer:
         backend: LanguageBackend,
         slip: bool,
         draw: random.Random,
+        explain: bool,
     ) -> None:
         self.taken: list[Detour] = []
         self._question, self._recorder, self._backend = question, recorder, backend
-        self._slip, self._draw = slip, draw
+        self._slip, self._draw, self._explain = slip, draw, explain
 
     def find(self) -> str:
         """Call what is needed, and return what to conclude with.
@@ -154,9 +155,10 @@ class _Answer:
             raise Stuck("no quote")
         wrong = miscopied(before, quote, scope, self._draw) if self._slip else None
         if wrong is not None:
-            self._recorder.call("edit", "", True, old=wrong, new=quote.new)
+            slip = Quote(wrong, quote.new, quote.line)
+            self._recorder.call("edit", "", True, **edit_arguments(slip, self._explain))
             self.taken.append(Detour.MISCOPIED)
-        self._recorder.call("edit", old=quote.old, new=quote.new)
+        self._recorder.call("edit", **edit_arguments(quote, self._explain))
 
     def _scope(self, text: str) -> Scope:
         grammar = self._backend.operators.grammar

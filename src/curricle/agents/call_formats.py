@@ -14,7 +14,8 @@ a call, to be compared by measurement:
     ``-`` marks a line of the argument ``old``, ``+`` one of ``new`` (the old text is written first:
     a small model finds a line by its text, not by its number), ``name|`` the first line of any
     other text and ``|`` its further ones. Nothing is ever escaped, so any text comes back as it
-    was: quotes, backslashes, blank lines, what looks like a mark.
+    was: quotes, backslashes, blank lines, what looks like a mark. Blocks keep the order of the
+    arguments: `old`, `why`, `new` is the order in which an edit is thought of.
 
 ``json``
     ``<tool_call>`` and ``</tool_call>`` around one JSON object, as many servers parse it.

@@ -16,7 +16,14 @@ from curricle.agents.editing import Scope
 from curricle.agents.observations import assertion
 from curricle.agents.outline import Definition, definitions, silent_lines
 from curricle.agents.prompts import bug_session
-from curricle.agents.quoting import Quote, miscopied, quote_change, too_short
+from curricle.agents.quoting import (
+    Quote,
+    edit_arguments,
+    miscopied,
+    quote_change,
+    too_short,
+    what_undoes,
+)
 from curricle.agents.records import Message, Run
 from curricle.agents.session import ToolSession
 from curricle.agents.trajectories import CountTokens, Detour, Dropped, Trajectory
@@ -310,7 +317,7 @@ class _Script:
         slips: dict[Detour, Callable[..., str | None]] = {
             Detour.MISCOPIED: miscopied, Detour.AMBIGUOUS: too_short,
         }  # fmt: skip
-        thinking = self._odd(quote, what_undoes(self._bug.mutant))
+        thinking = self._odd(quote, what_undoes(quote))
         for detour, slip in slips.items():
             wrong = slip(before, quote, scope, self._draw) if detour in self._detours else None
             if wrong is not None:
@@ -322,7 +329,9 @@ class _Script:
         self._require(self._test() == "ok", "not fixed")
 
     def _edit(self, quote: Quote, thinking: str = "", mistake: bool = False) -> None:
-        self._recorder.call("edit", thinking, mistake, old=quote.old, new=quote.new)
+        self._recorder.call(
+            "edit", thinking, mistake, **edit_arguments(quote, self._expert.explain)
+        )
 
     def _scope(self, text: str) -> Scope:
         """The lines of the function that was read, and those of them that were not shown."""
@@ -353,15 +362,3 @@ class _Script:
     def _require(self, holds: bool, reason: str) -> None:
         if not holds:
             raise Stuck(reason)
-
-
-def what_undoes(mutant: Mutant) -> str:
-    """What a mutant did, in the few words that undo it."""
-    was, stands = (" ".join(t.split())[:_LINE_CHARS] for t in (mutant.original, mutant.replacement))
-    if not stands:
-        return f"Missing: {was}"
-    if stands.replace("(", "").replace(")", "") == f"not {was}".replace("(", "").replace(")", ""):
-        return "The not is too much."
-    if was == f"not {stands}":
-        return "A not is missing."
-    return f"{stands} should be {was}"

@@ -11,6 +11,8 @@ from curricle.agents.editing import Scope, replace_once
 from curricle.agents.refusal import Refused
 
 _MAX_LINES = 8
+_WHY_CHARS = 60
+_WORD = re.compile(r"\w+\s*|\s+|[^\w\s]+\s*")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,29 @@ def quote_change(before: str, after: str, scope: Scope) -> Quote | None:
         except Refused:
             continue
     return None
+
+
+def edit_arguments(quote: Quote, explain: bool) -> dict[str, str]:
+    """The arguments of an `edit` call, in the order in which they are thought of."""
+    why = {"why": what_undoes(quote)} if explain else {}
+    return {"old": quote.old, **why, "new": quote.new}
+
+
+def what_undoes(quote: Quote) -> str:
+    """What is wrong with the old text, in the words that differ."""
+    texts = (quote.old, quote.new)
+    if quote.old.count("\n") == quote.new.count("\n"):
+        old, new = (_WORD.findall(text) for text in texts)
+    else:  # a line is missing, or too much: words would be matched across lines
+        old, new = (text.splitlines(keepends=True) for text in texts)
+    start, old_end, new_end = _changed_block(old, new)
+    stands, belongs = (
+        " ".join("".join(words).split())[:_WHY_CHARS]
+        for words in (old[start:old_end], new[start:new_end])
+    )
+    if not stands:
+        return f"missing: {belongs}"
+    return f"{stands} should be {belongs}" if belongs else f"too much: {stands}"
 
 
 def miscopied(text: str, quote: Quote, scope: Scope, draw: random.Random) -> str | None:

@@ -39,6 +39,7 @@ class Ending(StrEnum):
     CONCLUDED = "concluded"
     TURNS = "turns"
     INVALID = "invalid"
+    REPEATS = "repeats"
     INFRASTRUCTURE = "infrastructure"
 
 

@@ -166,6 +166,9 @@ class ToolSession:
         last = self._calls[-self.parameters.max_invalid :]
         if len(last) == self.parameters.max_invalid and not any(call.is_valid for call in last):
             return Ending.INVALID
+        same = self._calls[-self.parameters.max_repeats :]
+        if len(same) == self.parameters.max_repeats and len({_told(call) for call in same}) == 1:
+            return Ending.REPEATS
         return Ending.TURNS if self._turns >= self.parameters.max_turns else None
 
     def _carry_out(self, call: ToolCall) -> _Shown:
@@ -233,7 +236,7 @@ class ToolSession:
         )  # fmt: skip
         return show_hits(hits), "ok" if hits.found else "nothing"
 
-    def _edit(self, old: str, new: str, path: str | None = None) -> _Shown:
+    def _edit(self, old: str, new: str, path: str | None = None, why: str = "") -> _Shown:
         file, definition = self._target(path)
         text = self.workspace.read(file)
         silent: frozenset[int] = frozenset()
@@ -282,6 +285,11 @@ class ToolSession:
             return done, "ok"
         text, outcome = self._run_tests()
         return f"{done}\n{text}", outcome
+
+
+def _told(call: Call) -> str:
+    """A call and what it gave: one that is made again as it was will give the same again."""
+    return f"{call.tool} {dict(call.arguments)} {call.outcome}"
 
 
 def _read(message: Mapping[str, Any]) -> _Said:

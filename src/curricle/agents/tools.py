@@ -56,6 +56,7 @@ COMMON_TOOLS: tuple[ToolDefinition, ...] = (
         "Replace old by new; old must be unique.",
         {
             "old": _text("The text that stands there, exactly."),
+            "why": _text("What is wrong with it, in a few words."),
             "new": _text("The text to put in its place."),
             "path": _text("The file; what was read last if left out."),
         },

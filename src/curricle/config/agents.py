@@ -29,6 +29,7 @@ class SessionParameters(Parameters):
         test_after_edit: Whether an edit runs the tests at once, where there are any.
         max_turns: Turns after which a session ends.
         max_invalid: Invalid calls in a row after which a session ends.
+        max_repeats: The same call in a row, with the same outcome, after which a session ends.
     """
 
     hint: Literal["function", "file", "none"] = "function"
@@ -47,6 +48,7 @@ class SessionParameters(Parameters):
     test_after_edit: bool = False
     max_turns: int = Field(default=10, ge=1)
     max_invalid: int = Field(default=3, ge=1)
+    max_repeats: int = Field(default=3, ge=2)
 
 
 class ExpertParameters(Parameters):
@@ -55,6 +57,8 @@ class ExpertParameters(Parameters):
     Attributes:
         thinking: `none`; `line` names the odd line before the edit; `evidence` also says what the
             test showed and what should stand there.
+        explain: Whether an edit says what is wrong with the old text before it writes the new one:
+            a small model that does not copies the old text once more.
         search_share: Looks for the function with `search` first; always when no hint is given.
         wrong_read_share: Asks for a function that is not the one.
         failed_edit_share: Miscopies the line, or quotes too little of it, and is refused.
@@ -65,6 +69,7 @@ class ExpertParameters(Parameters):
     """
 
     thinking: Literal["none", "line", "evidence"] = "evidence"
+    explain: bool = True
     search_share: float = Field(default=0.0, ge=0, le=1)
     wrong_read_share: float = Field(default=0.05, ge=0, le=1)
     failed_edit_share: float = Field(default=0.15, ge=0, le=1)
@@ -83,6 +88,7 @@ class QuestionParameters(Parameters):
         max_function_lines: Longer functions are not asked about.
         run_share: Of questions about a broken line, those that run its tests first.
         failed_edit_share: Of edits, those that miscopy the text first and recover.
+        explain: As experts do.
         max_tokens: Longer trajectories are dropped.
     """
 
@@ -90,4 +96,5 @@ class QuestionParameters(Parameters):
     max_function_lines: int = Field(default=30, ge=1)
     run_share: float = Field(default=0.5, ge=0, le=1)
     failed_edit_share: float = Field(default=0.1, ge=0, le=1)
+    explain: bool = True
     max_tokens: int = Field(default=1024, ge=64)

@@ -93,17 +93,17 @@ def test_training_begins_with_the_prompt_that_a_rollout_has(
         assert sample.input_ids[: len(prompt)].tolist() == list(prompt)
         shown = renderer.tokenizer.decode(prompt)
         assert "read_file(path, name?, from_line?)" in shown
-        assert "edit(old, new, path?)" in shown
+        assert "edit(old, why?, new, path?)" in shown
 
 
 @pytest.mark.parametrize("name", ["lessons", "repairs"])
-def test_an_edit_quotes_what_stands_there_before_what_replaces_it(
+def test_an_edit_quotes_what_stands_there_then_says_what_is_wrong_and_then_replaces_it(
     made: dict[str, Stored], name: str
 ) -> None:
     calls = [call for row in rows(made[name]) for message in row["messages"]
              for call in message.get("tool_calls", ())]  # fmt: skip
     orders = {tuple(call["arguments"]) for call in calls if call["name"] == "edit"}
-    assert orders == {("old", "new")}
+    assert orders == {("old", "why", "new")}
     assert ("path", "name") in {tuple(call["arguments"]) for call in calls}
 
 
