@@ -18,6 +18,7 @@ from curricle.agents.quoting import Quote, edit_arguments, what_undoes
         ('s == ""', 's == "x y"', '"" should be "x y"'),
         ("x <= y", "x < y", "<= should be <"),
         ("a\nb", "a\nx = 1\nb", "missing: x = 1"),
+        ("return b", "return b\nx = 2", "missing: x = 2"),
     ],
 )
 def test_what_is_wrong_is_said_in_the_words_that_differ(old: str, new: str, why: str) -> None:

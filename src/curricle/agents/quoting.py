@@ -64,7 +64,7 @@ def what_undoes(quote: Quote) -> str:
     if quote.old.count("\n") == quote.new.count("\n"):
         old, new = (_WORD.findall(text) for text in texts)
     else:  # a line is missing, or too much: words would be matched across lines
-        old, new = (text.splitlines(keepends=True) for text in texts)
+        old, new = ([f"{line}\n" for line in text.split("\n")] for text in texts)
     start, old_end, new_end = _changed_block(old, new)
     stands, belongs = (
         " ".join("".join(words).split())[:_WHY_CHARS]
