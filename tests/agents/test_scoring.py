@@ -174,6 +174,7 @@ class TestTheReport:
             {TEST: "pytest_pass_rate", CHECK: "mypy_clean_rate", Level.LINT: "ruff_clean_rate"},
             targets={"pytest_pass_rate": 0.35},
             parent=[attempt(task, False) for task in tasks],
+            start=[attempt(task, False, valid_calls=1) for task in tasks],
         )
 
     def test_every_rate_stands_beside_what_needs_no_model(self) -> None:
@@ -196,6 +197,9 @@ class TestTheReport:
         assert report["valid_call_rate"]["value"] == 0.75
         assert report["against_best_rule"]["only_second"] == 1
         assert report["against_parent"]["gain"] == pytest.approx(0.6667, abs=1e-3)
+        assert report["against_start"]["gain"] == report["against_parent"]["gain"]
+        assert report["start"]["fixed_rate"]["value"] == 0.0
+        assert report["start"]["valid_call_rate"]["value"] == 0.25
         assert report["baselines"]["best_rule_name"] == "drop_not"
         json.dumps(report)
 

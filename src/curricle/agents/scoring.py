@@ -242,6 +242,7 @@ def score(
     metrics: Mapping[Level, str],
     targets: Mapping[str, float] | None = None,
     parent: Sequence[Attempt] | None = None,
+    start: Sequence[Attempt] | None = None,
     ks: Sequence[int] = (1, 8),
 ) -> dict[str, Any]:
     """The report of an evaluation, JSON-able.
@@ -252,6 +253,7 @@ def score(
         metrics: Level to the name of its rate, as the backend declares it.
         targets: Name of a rate to the value that it should reach.
         parent: The same tasks, tried by the model that this one was trained from.
+        start: And by the model that its curriculum began with.
         ks: For which `k` pass@k is given.
     """
     known = [attempt for attempt in attempts if attempt.verdict.fixed is not None]
@@ -262,9 +264,7 @@ def score(
         "masked": len(attempts) - len(known),
         "fixed_rate": fixed_rate(attempts).to_json(),
         "pass_at": pass_rates(attempts, ks),
-        "valid_call_rate": wilson_rate(
-            sum(a.valid_calls for a in known), sum(a.calls for a in known)
-        ).to_json(),
+        "valid_call_rate": _valid(attempts).to_json(),
         "turns": _mean([a.turns for a in known]),
         "tokens": _mean([a.tokens for a in known]),
         "prompt_tokens": _mean([a.prompt_tokens for a in known]),
@@ -284,9 +284,19 @@ def score(
         "endings": _counts(attempts, lambda attempt: attempt.ending),
         "outcomes": dict(sorted(sum((Counter(a.outcomes) for a in known), Counter()).items())),
     }
-    if parent is not None:
-        report["against_parent"] = against(parent, attempts).to_json()
+    for name, others in (("parent", parent), ("start", start)):
+        if others is not None:
+            report[f"against_{name}"] = against(others, attempts).to_json()
+    if start is not None:
+        report["start"] = {
+            "fixed_rate": fixed_rate(start).to_json(), "valid_call_rate": _valid(start).to_json(),
+        }  # fmt: skip
     return report
+
+
+def _valid(attempts: Sequence[Attempt]) -> Rate:
+    known = [attempt for attempt in attempts if attempt.verdict.fixed is not None]
+    return wilson_rate(sum(a.valid_calls for a in known), sum(a.calls for a in known))
 
 
 def _metrics(

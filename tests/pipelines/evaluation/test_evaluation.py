@@ -238,10 +238,14 @@ class TestWhatIsEvaluated:
 
             return Store(run.store).obtain(step, {"inputs": inputs}, build)
 
+        foundation = stored("foundation.model", {})
+        stored("foundation.evaluate", {"candidate": foundation.digest}, attempts="")
         first = stored("lang_python_ipo.train", {})
         stored("lang_python_ipo.evaluate", {"candidate": first.digest}, attempts="")
         last = stored("lang_python_grpo.train", {"start": first.digest})
-        parent = Certificate("lang_python_ipo", first, {})
+        parent = Certificate(
+            "lang_python_ipo", first, {}, Certificate("foundation", foundation, {})
+        )
         path = run.store.parent / "06_models" / "lang_python_grpo_checkpoint.json"
         CertificateDataset(filepath=str(path)).save(
             Certificate("lang_python_grpo", last, {}, parent)
@@ -256,6 +260,7 @@ class TestWhatIsEvaluated:
         found = find_subject("python", parameters(), run)
         assert found.stage == "lang_python_grpo"
         assert (found.parent, found.parent_attempts is not None) == ("lang_python_ipo", True)
+        assert (found.start, found.start_attempts is not None) == ("foundation", True)
         assert Subject.from_json(found.to_json(run.store), run.store) == found
 
     def test_a_certificate_and_a_folder_of_the_store_are_found_by_their_paths(

@@ -31,7 +31,10 @@ def make_report(
 
     tried = read_attempts(attempts.path / ATTEMPTS)
     several = read_attempts(sampled.path / ATTEMPTS)
-    parent = None if subject.parent_attempts is None else read_attempts(subject.parent_attempts)
+    parent, start = (
+        None if path is None else read_attempts(path)
+        for path in (subject.parent_attempts, subject.start_attempts)
+    )
     numbers = {
         "language": language,
         "subject": subject.name,
@@ -39,6 +42,7 @@ def make_report(
         **score(
             tried, read_baselines(baselines), get_backend(language).metrics, parameters.targets,
             parent,
+            start,
         ),
         "pass_at": pass_rates(several, parameters.pass_at),
         "samples": parameters.samples,
@@ -48,6 +52,8 @@ def make_report(
     }  # fmt: skip
     if parent is not None:
         numbers["parent"] = subject.parent
+    if start is not None:
+        numbers["start"]["stage"] = subject.start
     rows = list(_rows(numbers))
     return pd.DataFrame(rows, columns=list(_COLUMNS)), _page(numbers, rows), numbers
 
@@ -63,6 +69,10 @@ def _rows(numbers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
            **{name: numbers["baselines"][name]["value"] for name in _BESIDE
               if name in numbers["baselines"]}}  # fmt: skip
     yield {"metric": "valid_call_rate", **_rate(numbers["valid_call_rate"])}
+    for name in ("fixed_rate", "valid_call_rate"):
+        if "start" in numbers:
+            yield {"metric": f"{name} of {numbers['start']['stage']}",
+                   **_rate(numbers["start"][name])}  # fmt: skip
     for k, value in numbers["pass_at"].items():
         yield {"metric": f"pass@{k}", "value": value}
     for name in ("turns", "tokens", "prompt_tokens"):
@@ -109,6 +119,7 @@ def _comparisons(numbers: Mapping[str, Any]) -> Iterator[list[Any]]:
         "against_best_rule": "best rule",
         "against_searched_rules": "rules that run the tests",
         "against_parent": numbers.get("parent", ""),
+        "against_start": numbers.get("start", {}).get("stage", ""),
     }
     for key, name in names.items():
         if key in numbers:

@@ -31,6 +31,8 @@ class Subject:
         stage: The stage that certified it; empty when none did.
         parent: The stage that it was trained from, when its attempts are at hand.
         parent_attempts: The file of those attempts.
+        start: The first stage of its lineage, when its attempts are at hand: before any training.
+        start_attempts: The file of those attempts.
     """
 
     name: str
@@ -38,28 +40,40 @@ class Subject:
     stage: str = ""
     parent: str = ""
     parent_attempts: Path | None = None
+    start: str = ""
+    start_attempts: Path | None = None
 
     def to_json(self, folder: Path) -> dict[str, Any]:
         """A JSON-able form, paths relative to `folder`."""
-        attempts = self.parent_attempts
+        beside = {"parent": self.parent_attempts, "start": self.start_attempts}
         return {
             "name": self.name,
             "model": None if self.model is None else stored_to_json(self.model, folder),
             "stage": self.stage,
             "parent": self.parent,
-            "parent_attempts": None if attempts is None else str(attempts.relative_to(folder)),
+            "start": self.start,
+            **{
+                f"{name}_attempts": None if path is None else str(path.relative_to(folder))
+                for name, path in beside.items()
+            },
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any], folder: Path) -> Subject:
         """Rebuild a subject that was written relative to `folder`."""
-        model, attempts = content["model"], content["parent_attempts"]
+        model = content["model"]
+        parent, start = (
+            None if content[f"{name}_attempts"] is None else folder / content[f"{name}_attempts"]
+            for name in ("parent", "start")
+        )
         return cls(
             content["name"],
             None if model is None else stored_from_json(model, folder),
             content["stage"],
             content["parent"],
-            None if attempts is None else folder / attempts,
+            parent,
+            content["start"],
+            start,
         )
 
 
@@ -117,19 +131,25 @@ def _certified(path: Path, language: str, run: RunSettings) -> Subject:
     if read_manifest(certificate.candidate.path) is None:
         raise StoreError(f"{path} certifies {certificate.candidate.path}, which is gone.")
     name = f"{certificate.stage} ({certificate.hash[:12]})"
-    parent = certificate.parent
-    attempts = _attempts_of_parent(parent, language, run) if parent else None
+    parent, start = certificate.parent, certificate
+    while start.parent is not None:
+        start = start.parent
+    attempts = _attempts_of(parent, language, run)
+    first = _attempts_of(None if start is certificate else start, language, run)
     return Subject(
         name, certificate.candidate, certificate.stage,
         parent.stage if parent and attempts else "", attempts,
+        start.stage if first else "", first,
     )  # fmt: skip
 
 
-def _attempts_of_parent(parent: Certificate, language: str, run: RunSettings) -> Path | None:
+def _attempts_of(ancestor: Certificate | None, language: str, run: RunSettings) -> Path | None:
     """From an evaluation like this one, else from the one that its gate judged."""
-    store, digest = Store(run.store), parent.candidate.digest
+    if ancestor is None:
+        return None
+    store, digest = Store(run.store), ancestor.candidate.digest
     alike = stored_attempts(store, attempts_step(language), "model", digest)
-    return alike or stored_attempts(store, f"{parent.stage}.evaluate", "candidate", digest)
+    return alike or stored_attempts(store, f"{ancestor.stage}.evaluate", "candidate", digest)
 
 
 def _folder(path: Path, run: RunSettings) -> Subject:
