@@ -54,7 +54,7 @@ class TestFixingABug:
                 ]
             )
 
-        assert request("function").endswith("It is in merge of intervals.py.")
+        assert request("function").endswith("It is in intervals.py, merge.")
         assert request("file").endswith("It is in intervals.py.")
         assert "intervals.py" not in request("none")
 

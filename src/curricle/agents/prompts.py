@@ -47,7 +47,7 @@ def bug_request(task: BugTask, parameters: SessionParameters) -> str:
     mutant = task.mutant
     where = ""
     if parameters.hint == "function" and mutant.function:
-        where = f" It is in {mutant.function} of {mutant.file}."
+        where = f" It is in {mutant.file}, {mutant.function}."
     elif parameters.hint != "none":
         where = f" It is in {mutant.file}."
     return f"A test of {mutant.project} fails. Find the bug and fix it.{where}"

@@ -45,30 +45,31 @@ class QuestionKind(StrEnum):
     """A function is wrong: find the line and restore it, without tests."""
 
 
+# The file before the name in it, as a call of `read_file` has them: a small model copies in order.
 _REQUESTS = {
     QuestionKind.DEFINED: (
         "Where is {name} defined? Answer with file:line.",
         "Find the definition of {name} and answer with file:line.",
     ),
     QuestionKind.LAST_LINE: (
-        "What is the last line of {name} in {file}?",
-        "Read {name} in {file} and quote its last line.",
+        "What is the last line of {file}, {name}?",
+        "Read {file}, {name} and quote its last line.",
     ),
     QuestionKind.REPLACE: (
-        "In {name} of {file}, replace\n{old}\nby\n{new}",
-        "Change a line of {name} in {file}: it reads\n{old}\nand should read\n{new}",
+        "In {file}, {name}, replace\n{old}\nby\n{new}",
+        "Change a line of {file}, {name}: it reads\n{old}\nand should read\n{new}",
     ),
     QuestionKind.FAILING: (
         "Which test of {project} fails?",
         "Run the tests of {project} and name one that fails.",
     ),
     QuestionKind.LOCALISE: (
-        "Which line of {name} in {file} is wrong, if any?",
-        "Is a line of {name} in {file} wrong? Quote it.",
+        "Which line of {file}, {name} is wrong, if any?",
+        "Is a line of {file}, {name} wrong? Quote it.",
     ),
     QuestionKind.MEND: (
-        "A line of {name} in {file} is wrong. Fix it.",
-        "There is a slip in {name} of {file}. Find the line and fix it.",
+        "A line of {file}, {name} is wrong. Fix it.",
+        "There is a slip in {file}, {name}. Find the line and fix it.",
     ),
 }
 

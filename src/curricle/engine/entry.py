@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -37,4 +38,6 @@ def execute(job: Job) -> JobResult:
     quiet_libraries()
     module, _, name = JOB_KINDS[job.kind].target.partition(":")
     target: Callable[[Job], JobResult] = getattr(importlib.import_module(module), name)
+    # The modules that are loaded by now live for ever: a collection need not walk through them.
+    gc.freeze()
     return target(job)
