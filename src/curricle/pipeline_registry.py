@@ -26,7 +26,7 @@ STAGES = ("pretrain", "sft", "dpo", "lora")
 _OWN = ("corpus", *STAGES, "report")
 _SUMS = {
     "general": ("corpus", *STAGES),
-    "__default__": ("general", "report"),
+    "__default__": ("everything",),
 }
 _OF_AGENTS = ("foundation", "coding_tui", "everything")
 _PER_LANGUAGE = {"tasks": "tasks", "lang": "language", "eval": "evaluation"}

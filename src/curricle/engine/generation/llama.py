@@ -16,8 +16,14 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from curricle.engine.generation.cache import CacheShape, ConversationCache
-from curricle.engine.generation.linear import MIN_ROWS, Linear, make_linear
-from curricle.engine.generation.ragged import Piece, lay_out
+from curricle.engine.generation.linear import (
+    FEW_ROWS,
+    MIN_ROWS,
+    Linear,
+    make_linear,
+    one_thread,
+)
+from curricle.engine.generation.ragged import Piece, Plan, lay_out
 from curricle.errors import ConfigError
 
 
@@ -123,6 +129,10 @@ class LlamaDecoder:
     def forward(self, pieces: Sequence[Piece]) -> torch.Tensor:
         """See :meth:`curricle.engine.generation.ragged.Decoder.forward`."""
         plan = lay_out(pieces, self._device)
+        with one_thread(len(plan.tokens) <= FEW_ROWS):
+            return self._read(plan)
+
+    def _read(self, plan: Plan) -> torch.Tensor:
         cosine, sine = self._cosine[plan.positions][:, None], self._sine[plan.positions][:, None]
         hidden = self._embedding[plan.tokens]  # (rows, hidden)
         rotated, half = self._heads + self._kv_heads, self._size // 2

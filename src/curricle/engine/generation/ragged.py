@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from curricle.engine.generation.cache import ConversationCache
-from curricle.engine.generation.linear import MIN_ROWS
+from curricle.engine.generation.linear import MIN_ROWS, one_thread
 
 ATTENTION_BLOCK = 64
 """Queries of a prompt are attended in blocks that end at multiples of this position: a block's
@@ -149,14 +149,16 @@ class Plan:
             count = block.rows.stop - block.rows.start
             # Query heads that share a key head become rows of one query: no key is repeated.
             grouped = queries[block.rows].view(count, kv_heads, group, size).permute(1, 2, 0, 3)
-            attended = _attend_block(
-                grouped.reshape(kv_heads, group * count, size),
-                block.keys[layer],
-                block.values[layer],
-                block.mask(group, window),
-                scale,
-                None if sinks is None else sinks.view(kv_heads, group, 1).expand(-1, -1, count),
-            ).view(kv_heads, group, count, size)
+            # The same number of threads whatever is packed beside it: their sums differ.
+            with one_thread(count == 1):
+                attended = _attend_block(
+                    grouped.reshape(kv_heads, group * count, size),
+                    block.keys[layer],
+                    block.values[layer],
+                    block.mask(group, window),
+                    scale,
+                    None if sinks is None else sinks.view(kv_heads, group, 1).expand(-1, -1, count),
+                ).view(kv_heads, group, count, size)
             mixed[block.rows] = attended.permute(2, 0, 1, 3).reshape(count, heads, size)
         return mixed
 
