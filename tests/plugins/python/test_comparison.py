@@ -6,6 +6,9 @@ from curricle.languages import BugTask, Mutant, Project, ProjectMutant
 from tests.execution.python_projects import BACKEND, LIMITS
 
 SOURCE = """
+from datetime import tzinfo
+
+
 class Account:
     def __init__(self, balance=0):
         self.balance = balance
@@ -31,9 +34,19 @@ def sort_in_place(items):
 
 def mean(values):
     return sum(values) / len(values)
+
+
+class Zone(tzinfo):
+    # It is pickled without its argument, and cannot be read back.
+    def __init__(self, offset):
+        self.offset = offset
+
+
+def hours(place):
+    return place.offset if isinstance(place, Zone) else place * 2
 """
 TESTS = """
-from accounts import Account, evens, mean, sort_in_place
+from accounts import Account, Zone, evens, hours, mean, sort_in_place
 import pytest
 
 
@@ -56,6 +69,11 @@ def test_sort_in_place():
 
 def test_mean():
     assert mean([1, 2, 6]) == 3
+
+
+def test_hours():
+    assert hours(Zone(3)) == 3
+    assert hours(4) == 8
 """
 
 
@@ -98,6 +116,7 @@ def differences(accounts, sandbox, baselines):
     ("function", "old", "new"),
     [
         ("Account.withdraw", "amount > self.balance", "not amount <= self.balance"),
+        ("hours", "place * 2", "place + place"),
         ("evens", "number % 2 == 0", "not number & 1"),
         ("evens", "for number in range(start, limit):", "for number in list(range(start, limit)):"),
         ("sort_in_place", "items.sort()", "items[:] = sorted(items)"),

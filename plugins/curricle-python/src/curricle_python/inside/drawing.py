@@ -22,7 +22,7 @@ def draw(request, function, outcome_twice):
     An input that makes an operation of the original fail is kept only when a test used it: outside
     of what a function is for, an equivalent one may fail in another way.
     """
-    seen = [base64.b64decode(call) for call in request["calls"]]
+    seen = [call for call in map(base64.b64decode, request["calls"]) if _is_readable(call)]
     kept: dict[bytes, list] = {}
     ends = time.monotonic() + DRAW_S
     for call in seen:
@@ -41,7 +41,7 @@ def draw(request, function, outcome_twice):
             call = pickle.dumps(arguments, protocol=4)
         except Exception:
             return  # an input that cannot be given again
-        if call in kept:
+        if call in kept or not _is_readable(call):
             return
         found = outcome_twice(function, call)
         if found is not None and (found[0] == "returned" or found[2]):
@@ -52,6 +52,15 @@ def draw(request, function, outcome_twice):
         _examples(strategy, request["seed"], consider)
     for call, found in kept.items():
         yield {"input": base64.b64encode(call).decode(), "outcome": found}
+
+
+def _is_readable(call: bytes) -> bool:
+    """Whether a call that was recorded can be made again, outside of the test that made it."""
+    try:
+        pickle.loads(call)
+    except Exception:  # a class of a test module, or one that is pickled without its arguments
+        return False
+    return True
 
 
 def _examples(strategy, number: int, consider) -> None:
