@@ -30,7 +30,7 @@ from curricle.pipelines.tasks.steps import Executions, Places
 
 logger = logging.getLogger(__name__)
 
-_REVISION = 1
+_REVISION = 2
 _HELDOUT_SHARE = 0.03
 
 
