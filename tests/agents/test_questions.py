@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from curricle.agents.answers import demonstrate_answer, question_session
+from curricle.agents.call_formats import parse_turn
 from curricle.agents.questions import (
     NO_LINE,
     Question,
@@ -54,6 +55,7 @@ def test_every_question_about_sources_is_answered_by_calls(
         QuestionKind.REPLACE: ["read_file", "edit"],
         QuestionKind.LOCALISE: ["read_file"],
         QuestionKind.MEND: ["read_file", "edit"],
+        QuestionKind.SPOT: [],
     }
     assert {question.kind for question in questions} == set(wanted)
     for question in questions:
@@ -68,11 +70,27 @@ def test_every_question_about_sources_is_answered_by_calls(
 
 def test_each_odd_line_has_its_contrast(questions: list[Question]) -> None:
     odd = [q for q in questions if q.kind is QuestionKind.LOCALISE]
-    mended = [q for q in questions if q.kind is QuestionKind.MEND]
+    mended = [q for q in questions if q.kind in (QuestionKind.MEND, QuestionKind.SPOT)]
     assert len(mended) == 12 - 6, "every mutant that no line is asked about"
     broken = {q.name for q in odd if q.start}
     assert broken and broken == {q.name for q in odd if not q.start}
     assert {q.answer for q in odd if not q.start} == {NO_LINE}
+
+
+def test_a_shown_function_is_mended_in_the_words_of_an_edit(
+    library: Prepared, questions: list[Question]
+) -> None:
+    (question, *_) = [q for q in questions if q.kind is QuestionKind.SPOT]
+    made = answered(question, library)
+    assert isinstance(made, Trajectory)
+    asked, said = made.messages
+    assert (asked["role"], said["role"], made.tools) == ("user", "assistant", ())
+    edit = parse_turn(f"$ edit\n{said['content']}", "plain").tool_calls[0].arguments
+    assert list(edit) == ["old", "why", "new"]
+    assert edit["old"].split("\n")[0].strip() in asked["content"]
+    session = question_session(question, library, BACKEND, None)
+    session.step({"role": "assistant", "content": said["content"] + " "})
+    assert not question.is_answered(session.record), "one right answer, to the letter"
 
 
 def test_questions_repeat_for_their_seed(library: Prepared, questions: list[Question]) -> None:

@@ -84,6 +84,8 @@ def demonstrate_answer(
             return Dropped(question.id, question.operator, "wrong answer")
         schemas = tuple(tool.function_schema() for tool in environment.tools)
         messages = tuple(environment.messages)
+        if question.kind is QuestionKind.SPOT:
+            schemas, messages = (), messages[1:]  # there is nothing to be told about tools
         tokens = count_tokens(messages, schemas)
         if tokens <= parameters.max_tokens:
             return Trajectory(
@@ -124,6 +126,8 @@ class _Answer:
             Stuck: The tools do not show the answer.
         """
         asked = self._question
+        if asked.kind is QuestionKind.SPOT:
+            return asked.answer
         if asked.kind is QuestionKind.DEFINED:
             return self._search()
         if asked.failing:

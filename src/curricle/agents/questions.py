@@ -13,7 +13,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
 
+from curricle.agents.editing import Scope
+from curricle.agents.observations import show_source
 from curricle.agents.outline import Definition, definitions, silent_lines
+from curricle.agents.quoting import edit_arguments, quote_change
 from curricle.agents.records import SessionRecord
 from curricle.checkpoints.hashing import hash_value
 from curricle.config.agents import QuestionParameters
@@ -43,6 +46,9 @@ class QuestionKind(StrEnum):
     """Which line of a function is wrong, if any."""
     MEND = "mend"
     """A function is wrong: find the line and restore it, without tests."""
+    SPOT = "spot"
+    """A function is shown: write the wrong line, what is wrong with it, and the right one. It takes
+    no tool, so twice as many of them are read for the same tokens."""
 
 
 # The file before the name in it, as a call of `read_file` has them: a small model copies in order.
@@ -71,6 +77,7 @@ _REQUESTS = {
         "A line of {file}, {name} is wrong. Fix it.",
         "There is a slip in {file}, {name}. Find the line and fix it.",
     ),
+    QuestionKind.SPOT: ("{shown}",),
 }
 
 
@@ -114,6 +121,8 @@ class Question:
 
     def is_answered(self, record: SessionRecord) -> bool:
         """Whether a finished session gave the right answer, and changed nothing else."""
+        if self.kind is QuestionKind.SPOT:
+            return record.answer == self.answer and not record.patch.changes
         if self.result:
             return dict(record.patch.changes) == {self.file: self.result}
         said = [_bare(line) for line in record.answer.splitlines()]
@@ -247,7 +256,10 @@ class _Asker:
 
     def about_mutants(self, mutants: Sequence[ProjectMutant]) -> list[Question]:
         """Which line is wrong, with the same function as it was; and mending it."""
-        asked = [self._mend(mutant) for mutant in mutants[self._parameters.per_kind :]]
+        others = mutants[self._parameters.per_kind :]
+        spotted = round(self._parameters.spot_share * len(others))
+        asked = [self._mend(mutant) for mutant in others[spotted:]]
+        asked += filter(None, map(self._spot, others[:spotted]))
         for mutant in mutants[: self._parameters.per_kind]:
             localise = self.localise(mutant)
             if localise is not None:
@@ -271,6 +283,27 @@ class _Asker:
     def _mend(self, mutant: ProjectMutant) -> Question:
         result = self._project.read(mutant.file)
         return self._ask(QuestionKind.MEND, mutant.file, mutant.function, mutant, result=result)
+
+    def _spot(self, mutant: ProjectMutant) -> Question | None:
+        """Show a wrong function as `read_file` would; the answer reads as an edit does."""
+        original = self._project.read(mutant.file)
+        broken = apply(original, mutant.mutant)
+        found = [d for d in definitions(broken, self._grammar) if d.name == mutant.function]
+        if not found:
+            return None
+        first, last = found[-1].first_line, found[-1].last_line
+        scope = Scope(first, last, silent_lines(broken, self._grammar))
+        quote = quote_change(broken, original, scope)
+        if quote is None:
+            return None
+        shown = show_source(broken, first, last, self._grammar)
+        marks = {"old": "-", "why": "why|", "new": "+"}
+        arguments = edit_arguments(quote, self._parameters.explain)
+        answer = "\n".join(
+            f"{marks[name]}{line}" for name, text in arguments.items() for line in text.split("\n")
+        )
+        return self._ask(QuestionKind.SPOT, mutant.file, mutant.function, mutant,
+                         answer=answer, shown=shown)  # fmt: skip
 
     def _ask(
         self,

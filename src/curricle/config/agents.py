@@ -86,6 +86,8 @@ class QuestionParameters(Parameters):
         per_kind: Questions of each kind and project at most, but for slips to be mended: of those
             there are as many as mutants are left.
         max_function_lines: Longer functions are not asked about.
+        spot_share: Of slips to be mended, those that are shown in the question, and answered
+            without a tool.
         run_share: Of questions about a broken line, those that run its tests first.
         failed_edit_share: Of edits, those that miscopy the text first and recover.
         explain: As experts do.
@@ -94,6 +96,7 @@ class QuestionParameters(Parameters):
 
     per_kind: int = Field(default=20, ge=0)
     max_function_lines: int = Field(default=30, ge=1)
+    spot_share: float = Field(default=0.5, ge=0, le=1)
     run_share: float = Field(default=0.5, ge=0, le=1)
     failed_edit_share: float = Field(default=0.1, ge=0, le=1)
     explain: bool = True

@@ -58,7 +58,7 @@ def demonstrations_node(stage: str, split: str) -> Callable[..., Stored]:
             return demonstrate_tasks(folder, _materials(stored), split, parameters, studio)
 
         return obtain_by_builder(
-            run, f"{stage}.data", build, revision=3, parameters=parameters,
+            run, f"{stage}.data", build, revision=4, parameters=parameters,
             inputs={"foundation": foundation, **stored}, outside={"split": split},
         )  # fmt: skip
 
@@ -84,7 +84,7 @@ def tool_lessons_node(stage: str) -> Callable[..., Stored]:
             return demonstrate_answers(folder, _materials(stored), parameters, studio)
 
         return obtain_by_builder(
-            run, f"{stage}.data", build, revision=3, parameters=parameters,
+            run, f"{stage}.data", build, revision=4, parameters=parameters,
             inputs={"foundation": foundation, **stored},
         )  # fmt: skip
 
