@@ -12,6 +12,7 @@ from curricle.agents.generator import Completion, Generator, Turn
 from curricle.checkpoints.store import Store
 from curricle.engine.generation.batching import BatchedGenerator
 from curricle.engine.generation.ct2 import CTranslate2Generator, convert_checkpoint
+from curricle.engine.generation.linear import one_thread
 from curricle.engine.generation.llama import LlamaDecoder
 from curricle.engine.generation.ragged import Piece
 from curricle.engine.models import load_model
@@ -108,6 +109,17 @@ def test_an_answer_does_not_depend_on_what_is_generated_beside_it(
         done = finish(generator, len(turns))
         answers.append({name: (done[name].tokens, done[name].log_probabilities) for name in done})
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_little_work_takes_one_thread_and_gives_the_others_back() -> None:
+    torch.set_num_threads(2)
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    with one_thread(few=False):
+        assert torch.get_num_threads() == 2
+    with pytest.raises(ZeroDivisionError), one_thread():
+        1 / 0  # noqa: B018
+    assert torch.get_num_threads() == 2
 
 
 def test_seeds_draw_different_answers_and_repeat(llama: LlamaForCausalLM) -> None:
