@@ -23,7 +23,7 @@ def certified(project: Project) -> None:
 
 def test_all_gates_open_is_status_zero(project: Project) -> None:
     certified(project)
-    result = project.kedro("curricle", "gates")
+    result = project.kedro("curricle", "gates", "--pipeline", "general")
     assert result.exit_code == 0
     assert "certificate of the current candidate" in result.stdout
 
@@ -46,7 +46,7 @@ def test_an_older_certificate_is_reported_as_older(project: Project) -> None:
     certified(project)
     candidate = project.train("lora", salt="again", task_accuracy=0.1)
     project.judge("lora", candidate, {"task_accuracy": 0.1})
-    result = project.kedro("curricle", "gates")
+    result = project.kedro("curricle", "gates", "--pipeline", "general")
     assert result.exit_code == 1
     assert "the certificate is of an older candidate" in result.stdout
 
@@ -55,7 +55,7 @@ def test_a_changed_policy_asks_to_judge_again(project: Project) -> None:
     certified(project)
     changed = {**GATES, "sft": {"assistant_token_accuracy": {"min": 0.1}}}
     project.write("conf/base/gates.yml", json.dumps({"gates": changed}))
-    result = project.kedro("curricle", "gates")
+    result = project.kedro("curricle", "gates", "--pipeline", "general")
     assert result.exit_code == 1
     assert "kedro run --pipelines sft --tags gate" in result.stdout
 
