@@ -133,7 +133,7 @@ def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
             return pair_attempts(folder, attempts.path, demonstrations.path, parameters)
 
         return obtain_by_builder(
-            run, f"{stage}.data", build, revision=1, parameters=parameters,
+            run, f"{stage}.data", build, revision=2, parameters=parameters,
             inputs={"attempts": attempts, "demonstrations": demonstrations},
         )  # fmt: skip
 

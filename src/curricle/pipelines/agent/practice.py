@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curricle.agents.messages import check_conversation, read_messages, read_tools
 from curricle.agents.pairs import differ_in_length_only
 from curricle.agents.scoring import Attempt
 from curricle.agents.trajectories import balanced
@@ -52,7 +53,8 @@ def pair_attempts(
 
     Both sides were really executed. The chosen one fixed its bug, by the full grader; the rejected
     one did not, and not through a fault of the machine. They part where the model first said
-    something else.
+    something else. An attempt with a call that does not fit its tool is left out and counted: no
+    renderer writes one.
 
     Args:
         folder: Where it goes.
@@ -68,11 +70,14 @@ def pair_attempts(
         attempt = Attempt.from_json(row)
         from_task[attempt.task].append(attempt)
     shown = {row["task"]: row for row in read_rows(demonstrations / "train.jsonl")}
-    tools: list[Any] = next((row["tools"] for row in shown.values()), [])
+    tools: list[Any] = next((row["tools"] for row in shown.values() if row["tools"]), [])
     rows = []
+    unfit = 0
     for task, tried in sorted(from_task.items()):
-        better: list[Messages] = [a.messages for a in tried if a.verdict.fixed]
-        worse: list[Messages] = [a.messages for a in tried if a.verdict.fixed is False]
+        fit = [attempt for attempt in tried if _can_be_rendered(attempt, tools)]
+        unfit += len(tried) - len(fit)
+        better: list[Messages] = [a.messages for a in fit if a.verdict.fixed]
+        worse: list[Messages] = [a.messages for a in fit if a.verdict.fixed is False]
         source = "attempts"
         if not better and parameters.demonstrations and task in shown:
             better, source = [shown[task]["messages"]], "demonstrations"
@@ -100,11 +105,22 @@ def pair_attempts(
     report = {
         "pairs": len(chosen),
         "attempts": sum(map(len, from_task.values())),
+        "attempts_with_invalid_calls": unfit,
         "by_operator": _counted(chosen, "operator"),
         "by_source": _counted(chosen, "source"),
     }
     logger.info("pairs: %s", report)
     return report
+
+
+def _can_be_rendered(attempt: Attempt, tools: Sequence[Any]) -> bool:
+    """Whether every call of an attempt fits its tool."""
+    try:
+        messages = read_messages(attempt.messages, attempt.task)
+        check_conversation(messages, read_tools(tools, attempt.task), attempt.task)
+    except DataError:
+        return False
+    return True
 
 
 def _pairs(better: Sequence[Messages], worse: Sequence[Messages]) -> Iterator[dict[str, Any]]:
