@@ -38,8 +38,8 @@ def execute(job: Job) -> JobResult:
     quiet_libraries()
     module, _, name = JOB_KINDS[job.kind].target.partition(":")
     target: Callable[[Job], JobResult] = getattr(importlib.import_module(module), name)
-    # The modules that are loaded by now live for ever: a collection need not walk through them. What
-    # the job before left behind does not, and must go first.
+    # The modules that are loaded by now live for ever: a collection need not walk through them.
+    # What the job before left behind does not, and goes first.
     gc.unfreeze()
     gc.collect()
     gc.freeze()
