@@ -190,10 +190,12 @@ def pair_trainer(
         # The sampler needs the length, which is no input of the model.
         remove_unused_columns=False,
     )
-    return PairDPOTrainer(
+    trainer = PairDPOTrainer(
         parameters, model=model, args=arguments, train_dataset=pairs, processing_class=tokenizer,
         **kwargs,
     )  # fmt: skip
+    fuse_adapters(trainer.model)
+    return trainer
 
 
 def preference_pairs(

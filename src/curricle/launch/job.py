@@ -38,7 +38,7 @@ JOB_KINDS: dict[str, JobKind] = {
     "dpo": JobKind("curricle.engine.post_training:dpo_job", revision=3, libraries=_TRL),
     "lora": JobKind("curricle.engine.adapters:lora_job", revision=4, libraries=(*_TRL, "peft")),
     "agent_ipo": JobKind(
-        "curricle.engine.agent_preferences:agent_ipo_job", revision=1, libraries=(*_TRL, "peft")
+        "curricle.engine.agent_preferences:agent_ipo_job", revision=2, libraries=(*_TRL, "peft")
     ),
     "grpo": JobKind("curricle.engine.grpo:grpo_job", revision=1, libraries=(*_TRL, "peft")),
     "rollout": JobKind("curricle.engine.agent_rollouts:rollout_job", revision=2),
