@@ -26,7 +26,7 @@ STAGES = ("pretrain", "sft", "dpo", "lora")
 _OWN = ("corpus", *STAGES, "report")
 _SUMS = {
     "general": ("corpus", *STAGES),
-    "__default__": ("everything",),
+    "__default__": ("general", "report"),
 }
 _OF_AGENTS = ("foundation", "coding_tui", "everything")
 _PER_LANGUAGE = {"tasks": "tasks", "lang": "language", "eval": "evaluation"}
