@@ -8,7 +8,7 @@ The weights that are trained, saved and merged stay PEFT's own.
 
 Under bf16 autocast the sum is formed in fp32 and rounded once, as the weights of full fine-tuning
 in mixed precision are: an update below the rounding is kept in :math:`A` and :math:`B` until it
-shows. A model of 135M parameters trains at 1.6 times the speed of PEFT's two products.
+shows. A loop over SmolLM2-135M went from 585 to 672 tokens a second with it.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def one_thread(few: bool = True) -> Iterator[None]:
     """Compute in this thread alone, where there is little to compute.
 
     Decoding is thousands of small products, and at the end of each the threads of a pass wait for
-    one another. Alone on two cores that gains a third; while tests run beside it, as they do in a
-    rollout, the waiting took seven tenths of the time.
+    one another. On two idle cores a second thread gains a third; while tests run beside it, as they
+    do in a rollout, the waiting took seven tenths of the time.
     """
     threads = torch.get_num_threads()
     if not few or threads == 1:
