@@ -76,6 +76,20 @@ def evaluate_node(spec: StageSpec) -> Callable[..., dict[str, Any]]:
     return evaluate
 
 
+def taken_over_node(spec: StageSpec) -> Callable[..., dict[str, Any]]:
+    """Make the node function that takes the parent's metrics for the same candidate."""
+
+    def take_over(candidate: Stored, metrics: dict[str, Any]) -> dict[str, Any]:
+        if metrics["candidate"] != candidate.digest:
+            raise GateStale(
+                f"{spec.name}: the metrics of {spec.parent} belong to another candidate. Measure "
+                f"this one: kedro run --pipelines {spec.parent} --from-nodes {spec.parent}.evaluate"
+            )
+        return metrics
+
+    return take_over
+
+
 def judge_node(spec: StageSpec) -> Callable[..., dict[str, Any]]:
     """Make the node function that writes the gate report, whatever the verdict is."""
 

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from curricle.stages.nodes import evaluate_node, gate_node, judge_node, train_node
+from curricle.stages.nodes import (
+    evaluate_node,
+    gate_node,
+    judge_node,
+    taken_over_node,
+    train_node,
+)
 from curricle.stages.spec import StageSpec
+
+_OWN = {"params:prepare", "params:train", "params:evaluate"}
+"""The parameters of a stage, under its name."""
 
 
 def stage_pipeline(spec: StageSpec) -> Pipeline:
@@ -34,20 +43,7 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
             if spec.job
             else []
         ),
-        Node(
-            evaluate_node(spec),
-            {
-                "candidate": candidate,
-                "data": data,
-                "heldout": spec.heldout,
-                "parameters": "params:evaluate",
-                "run": "params:run",
-                **parent,
-                **spec.measured_on,
-            },
-            metrics,
-            name="evaluate",
-        ),
+        _measurement(spec, candidate, data, parent),
         Node(
             judge_node(spec),
             {"candidate": candidate, "metrics": metrics, "policy": policy, **parent},
@@ -57,17 +53,14 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
         ),
     ]
     made = {prepared, candidate, metrics, report}
-    read = {
-        *spec.prepare.inputs.values(), data, start, *spec.inputs.values(), spec.heldout,
-        *spec.measured_on.values(),
-    }  # fmt: skip
-    shared = {name for name in read if name.startswith("params:")}
+    read = {name for node in body for name in node.inputs}
+    settings = {name for name in read if name.startswith("params:")}
     namespaced = Pipeline(
         body,
         namespace=name,
-        inputs=read - made - shared,
+        inputs=read - made - settings,
         outputs=made,
-        parameters={"params:run", policy, *shared},
+        parameters=settings - _OWN,
     )
     gate = Node(
         gate_node(spec),
@@ -77,3 +70,25 @@ def stage_pipeline(spec: StageSpec) -> Pipeline:
         tags="gate",
     )
     return Pipeline([namespaced, gate], tags=name)
+
+
+def _measurement(spec: StageSpec, candidate: str, data: str, parent: dict[str, str]) -> Node:
+    """What gives the metrics: a measurement, or the parent's, for the parent's candidate."""
+    metrics = f"{spec.name}_metrics"
+    if not spec.measures:
+        taken = {"candidate": candidate, "metrics": f"{spec.parent}_metrics"}
+        return Node(taken_over_node(spec), taken, metrics, name="evaluate")
+    return Node(
+        evaluate_node(spec),
+        {
+            "candidate": candidate,
+            "data": data,
+            "heldout": spec.heldout,
+            "parameters": "params:evaluate",
+            "run": "params:run",
+            **parent,
+            **spec.measured_on,
+        },
+        metrics,
+        name="evaluate",
+    )

@@ -35,8 +35,8 @@ class StageSpec:
     Attributes:
         name: flat, underscored and unique over all pipelines.
         job: the engine's job that trains it, a key of ``curricle.launch.job.JOB_KINDS``; ``None``
-            when nothing is trained and ``prepare`` gives the candidate: a model from outside, or
-            the last one again, to be measured and certified.
+            when nothing is trained and ``prepare`` gives the candidate: a model from outside, to
+            be measured and certified, or the parent's again.
         parameters: the model that validates ``<name>.train``; ``None`` without a job.
         metrics: metric groups that its candidate is measured by.
         prepare: what makes the stage's data.
@@ -61,6 +61,11 @@ class StageSpec:
     heldout: str = PACKED_CORPUS
     root: Literal["pretrain", "foundation"] = "pretrain"
     measured_on: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> bool:
+        """Whether it has a candidate of its own to measure; the parent's was measured there."""
+        return self.job is not None or self.parent is None
 
     @property
     def metric_names(self) -> tuple[str, ...]:

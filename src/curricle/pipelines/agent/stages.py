@@ -74,8 +74,8 @@ def agent_grpo_stage(name: str, parent: str, languages: Sequence[str], split: st
     )
 
 
-def final_stage(name: str, parent: str, languages: Sequence[str]) -> StageSpec:
-    """Train nothing: measure the last candidate once more, against the curriculum's own policy."""
+def final_stage(name: str, parent: str) -> StageSpec:
+    """Train nothing: judge the last candidate, as it was measured, by the curriculum's policy."""
     return StageSpec(
         name=name,
         job=None,
@@ -83,9 +83,7 @@ def final_stage(name: str, parent: str, languages: Sequence[str]) -> StageSpec:
         metrics=METRICS,
         prepare=Prepare(promote, {"parent": f"{parent}_checkpoint"}, output="candidate"),
         parent=parent,
-        heldout=HELDOUT,
         root="foundation",
-        measured_on=material_inputs(languages),
     )
 
 

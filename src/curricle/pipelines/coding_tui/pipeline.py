@@ -27,7 +27,7 @@ def tui_stages(languages: Sequence[str]) -> tuple[StageSpec, ...]:
         agent_sft_stage("tui_agent", "tui_tools", languages, SPLIT),
         agent_ipo_stage("tui_ipo", "tui_agent", languages, SPLIT),
         agent_grpo_stage("tui_grpo", "tui_ipo", languages, SPLIT),
-        final_stage("tui", "tui_grpo", languages),
+        final_stage("tui", "tui_grpo"),
     )
 
 
