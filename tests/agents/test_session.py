@@ -54,8 +54,8 @@ class TestFixingABug:
                 ]
             )
 
-        assert request("function").endswith("It is in intervals.py, merge.")
-        assert request("file").endswith("It is in intervals.py.")
+        assert request("function").endswith("Find the bug in intervals.py, merge and fix it.")
+        assert request("file").endswith("Find the bug in intervals.py and fix it.")
         assert "intervals.py" not in request("none")
 
     def test_a_bug_is_found_fixed_and_tested(self, session: ToolSession) -> None:

@@ -46,11 +46,12 @@ def bug_request(task: BugTask, parameters: SessionParameters) -> str:
     """What the user asks for, with as much of a hint as the parameters allow."""
     mutant = task.mutant
     where = ""
+    # No full stop after a name: a small model copies it into the call.
     if parameters.hint == "function" and mutant.function:
-        where = f" It is in {mutant.file}, {mutant.function}."
+        where = f" in {mutant.file}, {mutant.function}"
     elif parameters.hint != "none":
-        where = f" It is in {mutant.file}."
-    return f"A test of {mutant.project} fails. Find the bug and fix it.{where}"
+        where = f" in {mutant.file}"
+    return f"A test of {mutant.project} fails. Find the bug{where} and fix it."
 
 
 def bug_session(

@@ -136,7 +136,7 @@ class Repairs(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         messages = request["messages"]
         asked = next(message["content"] for message in messages if message["role"] == "user")
-        edit = next((e for name, e in self.edits.items() if f", {name}." in asked), None)
+        edit = next((e for name, e in self.edits.items() if f", {name} " in asked), None)
         said: dict[str, Any] = {"content": "Done."}
         if edit is not None and messages[-1]["role"] == "user":
             function = {"name": "edit", "arguments": json.dumps(edit)}
