@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from curricle.languages.engines import Quota, builtin_proposals, select
 from curricle.languages.project import Prepared
 from curricle.languages.tasks import BugTask
 from tests.agents.conftest import BACKEND, Bench
+from tests.agents.test_session import said
 from tests.agents.test_trajectories import calls, count_tokens
 from tests.execution.python_projects import sample_project
 
@@ -93,6 +95,26 @@ def test_a_shown_function_is_mended_in_the_words_of_an_edit(
     assert not question.is_answered(session.record), "one right answer, to the letter"
 
 
+def test_slips_of_a_function_are_shown_together_and_each_is_mended(library: Prepared) -> None:
+    project, operators = library.project, BACKEND.operators
+    proposed = builtin_proposals(project, operators)
+    quota = Quota(limit=40, per_function=4, per_operator=40)
+    drawn = select(project, operators, proposed, quota).mutants
+    parameters = QuestionParameters(per_kind=0, spot_share=1.0, spot_slips=3)
+    asked = library_questions(project, BACKEND, drawn, seed=2, parameters=parameters)
+    several = [question for question in asked if "+" in question.operator]
+    assert several
+    for question in several:
+        session = question_session(question, library, BACKEND, None)
+        said(session, "read_file", path=question.file, name=question.name)
+        edits = re.findall(r"(?:-.*\n)+why\|.*\n(?:\+.*\n?)+", question.answer)
+        assert "".join(edits) == question.answer and len(edits) in (2, 3)
+        for edit in edits:
+            (call,) = parse_turn(f"$ edit\n{edit}".rstrip("\n"), "plain").tool_calls
+            assert said(session, "edit", **call.arguments).startswith("edited")
+        assert session.workspace.read(question.file) == project.read(question.file)
+
+
 def test_questions_repeat_for_their_seed(library: Prepared, questions: list[Question]) -> None:
     def asked(seed: int) -> list[str]:
         found = library_questions(library.project, BACKEND, (), seed=seed)
@@ -130,12 +152,12 @@ class TestJudging:
     def test_the_quoted_line_is_right_and_another_is_wrong(
         self, question: Question, library: Prepared
     ) -> None:
-        def said(text: str) -> dict[str, Any]:
+        def answer(text: str) -> dict[str, Any]:
             return {"role": "assistant", "content": text}
 
-        assert self.judged(question, library, said(f"`{question.answer}`"))
-        assert not self.judged(question, library, said(NO_LINE))
-        assert not self.judged(question, library, said(question.answer + " or not"))
+        assert self.judged(question, library, answer(f"`{question.answer}`"))
+        assert not self.judged(question, library, answer(NO_LINE))
+        assert not self.judged(question, library, answer(question.answer + " or not"))
         assert not self.judged(question, library)
 
     def test_an_answer_that_comes_with_a_change_is_wrong(

@@ -11,12 +11,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import TypeVar
 
 from curricle.agents.editing import Scope
 from curricle.agents.observations import show_source
 from curricle.agents.outline import Definition, definitions, silent_lines
-from curricle.agents.quoting import edit_arguments, quote_change
+from curricle.agents.quoting import Quote, edit_arguments, quote_change
 from curricle.agents.records import SessionRecord
 from curricle.checkpoints.hashing import hash_value
 from curricle.config.agents import QuestionParameters
@@ -47,8 +48,8 @@ class QuestionKind(StrEnum):
     MEND = "mend"
     """A function is wrong: find the line and restore it, without tests."""
     SPOT = "spot"
-    """A function is shown: write the wrong line, what is wrong with it, and the right one. It takes
-    no tool, so twice as many of them are read for the same tokens."""
+    """A function is shown: write each wrong line, what is wrong with it, and the right one. It
+    takes no tool, and slips share a function, so there is more to find in the same tokens."""
 
 
 # The file before the name in it, as a call of `read_file` has them: a small model copies in order.
@@ -259,7 +260,9 @@ class _Asker:
         others = mutants[self._parameters.per_kind :]
         spotted = round(self._parameters.spot_share * len(others))
         asked = [self._mend(mutant) for mutant in others[spotted:]]
-        asked += filter(None, map(self._spot, others[:spotted]))
+        for slips in _by_function(others[:spotted], self._parameters.spot_slips):
+            spot = self._spot(slips) or self._spot(slips[:1])
+            asked += [spot] if spot else []
         for mutant in mutants[: self._parameters.per_kind]:
             localise = self.localise(mutant)
             if localise is not None:
@@ -284,26 +287,35 @@ class _Asker:
         result = self._project.read(mutant.file)
         return self._ask(QuestionKind.MEND, mutant.file, mutant.function, mutant, result=result)
 
-    def _spot(self, mutant: ProjectMutant) -> Question | None:
-        """Show a wrong function as `read_file` would; the answer reads as an edit does."""
-        original = self._project.read(mutant.file)
-        broken = apply(original, mutant.mutant)
-        found = [d for d in definitions(broken, self._grammar) if d.name == mutant.function]
+    def _spot(self, slips: Sequence[ProjectMutant]) -> Question | None:
+        """Show a wrong function as `read_file` would; the answer reads as its edits do.
+
+        `None` when the slips cannot stand in it together, or cannot be told apart.
+        """
+        file, function = slips[0].file, slips[0].function
+        original = self._project.read(file)
+        broken = _apply_all(original, slips)
+        if broken is None or not self._backend.operators.is_mutant(original, broken):
+            return None
+        found = [d for d in definitions(broken, self._grammar) if d.name == function]
         if not found:
             return None
         first, last = found[-1].first_line, found[-1].last_line
         scope = Scope(first, last, silent_lines(broken, self._grammar))
-        quote = quote_change(broken, original, scope)
-        if quote is None:
-            return None
+        quotes: list[Quote] = []
+        for slip in slips:
+            others = _apply_all(original, [other for other in slips if other is not slip])
+            quote = None if others is None else quote_change(broken, others, scope)
+            if quote is None:
+                return None
+            quotes.append(quote)
+        quotes.sort(key=lambda quote: quote.line)
+        answer = "\n".join(_edit_lines(quote, self._parameters.explain) for quote in quotes)
         shown = show_source(broken, first, last, self._grammar)
-        marks = {"old": "-", "why": "why|", "new": "+"}
-        arguments = edit_arguments(quote, self._parameters.explain)
-        answer = "\n".join(
-            f"{marks[name]}{line}" for name, text in arguments.items() for line in text.split("\n")
-        )
-        return self._ask(QuestionKind.SPOT, mutant.file, mutant.function, mutant,
-                         answer=answer, shown=shown)  # fmt: skip
+        question = self._ask(QuestionKind.SPOT, file, function, slips[0],
+                             answer=answer, shown=shown)  # fmt: skip
+        operators = dict.fromkeys(slip.mutant.operator for slip in slips)
+        return replace(question, start={file: broken}, operator="+".join(operators))
 
     def _ask(
         self,
@@ -346,6 +358,39 @@ class _Asker:
         chosen = list(candidates)
         self._draw.shuffle(chosen)
         return chosen[: self._parameters.per_kind]
+
+
+def _by_function(mutants: Sequence[ProjectMutant], size: int) -> list[list[ProjectMutant]]:
+    """Mutants of one function together, at most so many."""
+    functions: dict[tuple[str, str], list[ProjectMutant]] = {}
+    for mutant in mutants:
+        functions.setdefault((mutant.file, mutant.function), []).append(mutant)
+    return [
+        together[start : start + size]
+        for together in functions.values()
+        for start in range(0, len(together), size)
+    ]
+
+
+def _apply_all(text: str, slips: Sequence[ProjectMutant]) -> str | None:
+    """A text with several slips; `None` when two of them touch the same lines."""
+    ordered = sorted((slip.mutant for slip in slips), key=lambda mutant: -mutant.start_byte)
+    encoded = text.encode("utf-8")
+    for later, earlier in pairwise(ordered):
+        if b"\n" not in encoded[earlier.end_byte : later.start_byte]:
+            return None
+    for mutant in ordered:  # from the end, so that what stands before keeps its place
+        text = apply(text, mutant)
+    return text
+
+
+def _edit_lines(quote: Quote, explain: bool) -> str:
+    marks = {"old": "-", "why": "why|", "new": "+"}
+    return "\n".join(
+        f"{marks[name]}{line}"
+        for name, text in edit_arguments(quote, explain).items()
+        for line in text.split("\n")
+    )
 
 
 def _with_tests(question: Question, task: BugTask) -> Question:

@@ -19,6 +19,7 @@ class DemonstrationParameters(Parameters):
         session: What tools show; the same in every stage and in evaluation.
         expert: How the scripted expert fixes bugs.
         run_wall_s: Seconds that a run of tests may take.
+        operators: The sorts of bugs that are learned from; ``None`` takes all.
         max_tasks: Bug tasks that are demonstrated, balanced over operators.
         operator_share: One operator's largest share of them.
         repeats: Trajectories of each task, each with detours of its own.
@@ -28,6 +29,7 @@ class DemonstrationParameters(Parameters):
     session: SessionParameters = SessionParameters()
     expert: ExpertParameters = ExpertParameters()
     run_wall_s: float = Field(default=20.0, gt=0)
+    operators: tuple[str, ...] | None = None
     max_tasks: int = Field(default=200, ge=1)
     operator_share: float = Field(default=0.2, gt=0, le=1)
     repeats: int = Field(default=1, ge=1)
@@ -41,6 +43,7 @@ class ToolLessonParameters(Parameters):
         session: What tools show; the same in every stage and in evaluation.
         questions: How many of each kind and project, and of which functions.
         run_wall_s: Seconds that a run of tests may take.
+        operators: The sorts of bugs that are learned from; ``None`` takes all.
         mutants: Slips for the questions about odd lines, drawn from each project and library.
         library_files: Files of each library that are asked about.
         max_questions: At most so many, balanced over kinds.
@@ -51,6 +54,7 @@ class ToolLessonParameters(Parameters):
     session: SessionParameters = SessionParameters()
     questions: QuestionParameters = QuestionParameters()
     run_wall_s: float = Field(default=20.0, gt=0)
+    operators: tuple[str, ...] | None = None
     mutants: int = Field(default=100, ge=0)
     library_files: int = Field(default=40, ge=1)
     max_questions: int = Field(default=400, ge=1)
@@ -62,11 +66,13 @@ class PracticeParameters(Parameters):
     """Bug tasks to try, for GRPO.
 
     Attributes:
+        operators: The sorts of bugs that are learned from; ``None`` takes all.
         max_tasks: At most so many, balanced over operators.
         operator_share: One operator's largest share of them.
         seed: Draws them.
     """
 
+    operators: tuple[str, ...] | None = None
     max_tasks: int = Field(default=100, ge=1)
     operator_share: float = Field(default=0.2, gt=0, le=1)
     seed: int = 0
@@ -102,6 +108,7 @@ class AgentPairParameters(Parameters):
     """Pairs of conversations, of which one fixed the bug and one did not.
 
     Attributes:
+        operators: The sorts of bugs that are tried; ``None`` takes all.
         rollouts: Attempts of the model that the stage starts from.
         per_task: Pairs of one task at most.
         operator_share: One operator's largest share of the pairs.
@@ -110,6 +117,7 @@ class AgentPairParameters(Parameters):
         seed: Draws pairs.
     """
 
+    operators: tuple[str, ...] | None = None
     rollouts: AgentRolloutParameters = AgentRolloutParameters(samples=4)
     per_task: int = Field(default=2, ge=1)
     operator_share: float = Field(default=0.2, gt=0, le=1)

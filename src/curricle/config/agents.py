@@ -88,6 +88,7 @@ class QuestionParameters(Parameters):
         max_function_lines: Longer functions are not asked about.
         spot_share: Of slips to be mended, those that are shown in the question, and answered
             without a tool.
+        spot_slips: Slips that one of these shows at most, in one function.
         run_share: Of questions about a broken line, those that run its tests first.
         failed_edit_share: Of edits, those that miscopy the text first and recover.
         explain: As experts do.
@@ -97,6 +98,7 @@ class QuestionParameters(Parameters):
     per_kind: int = Field(default=20, ge=0)
     max_function_lines: int = Field(default=30, ge=1)
     spot_share: float = Field(default=0.5, ge=0, le=1)
+    spot_slips: int = Field(default=1, ge=1)
     run_share: float = Field(default=0.5, ge=0, le=1)
     failed_edit_share: float = Field(default=0.1, ge=0, le=1)
     explain: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -39,15 +39,23 @@ TRAJECTORIES = "rollouts.jsonl"
 def rollout_job(job: Job) -> JobResult:
     """Try the tasks of a split, and write every attempt with its transcript and its verdict."""
     parameters = AgentRolloutParameters(**job.parameters["rollouts"])
-    tasks = stored_tasks(job, job.parameters["split"])[: parameters.max_tasks]
+    split, operators = job.parameters["split"], job.parameters.get("operators")
+    tasks = stored_tasks(job, split, operators)[: parameters.max_tasks]
     attempts = attempt_tasks(job, job.inputs.get("model"), tasks, parameters)
     write_attempts(job.output / ATTEMPTS, attempts)
     fixed = sum(bool(attempt.verdict.fixed) for attempt in attempts)
     return JobResult(effective={"attempts": len(attempts), "fixed": fixed})
 
 
-def stored_tasks(job: Job, split: str) -> list[BugTask]:
+def stored_tasks(
+    job: Job, split: str, operators: Collection[str] | None = None
+) -> list[BugTask]:
     """The bug tasks of a split, of every language whose tasks the job was given.
+
+    Args:
+        job: names the stored inputs.
+        split: of the tasks.
+        operators: the sorts of bugs that are taken; ``None`` for all.
 
     Raises:
         DataError: there are none.
@@ -59,9 +67,17 @@ def stored_tasks(job: Job, split: str) -> list[BugTask]:
     ]
     # In turn, so that the first few of them hold all languages.
     turns = zip_longest(*by_language)
-    tasks = [task for turn in turns for task in turn if task is not None]
+    tasks = [
+        task
+        for turn in turns
+        for task in turn
+        if task is not None and (operators is None or task.mutant.mutant.operator in operators)
+    ]
     if not tasks:
-        raise DataError(f"{job.step}: no bug task in the split {split}. Make some: raise mutants.")
+        some = "" if operators is None else f" of the operators {', '.join(sorted(operators))}"
+        raise DataError(
+            f"{job.step}: no bug task{some} in the split {split}. Make some: raise mutants."
+        )
     return tasks
 
 

@@ -20,6 +20,8 @@ from curricle.config.tasks import ProjectSource, ProjectsParameters, TaskBudget
 from curricle.engine.agent_rows import render_samples
 from curricle.engine.models import load_tokenizer
 from curricle.engine.renderers import renderer_for
+from curricle.errors import ConfigError
+from curricle.pipelines.agent.material import Material, chosen_materials
 from curricle.pipelines.agent.nodes import demonstrations_node, tool_lessons_node
 from curricle.pipelines.corpus.tokenizer import train_tokenizer
 from curricle.pipelines.sft.rows import write_rows
@@ -115,3 +117,35 @@ def test_libraries_are_asked_about_and_never_run(made: dict[str, Stored]) -> Non
     assert {project for project, _ in asked} == set(projects)
     assert asked[projects[1], "mend"] > 0 and asked[projects[1], "spot"] > 0
     assert asked[projects[1], "failing"] == 0
+
+
+class TestChosenOperators:
+    """What is learned from can be fewer sorts of bugs than there are."""
+
+    def test_nothing_else_is_learned_from(
+        self, run: RunSettings, material: dict[str, Stored], tokenizer: Path
+    ) -> None:
+        chosen = {"comparison_flipped", "not_inserted"}
+        lessons = ToolLessonParameters(
+            mutants=8, questions=QuestionParameters(per_kind=3), operators=tuple(chosen)
+        )
+        made = tool_lessons_node("tui_tools")(
+            Stored("foundation.model", "0", "0", tokenizer), EXECUTOR, SANDBOX, lessons, run,
+            **material,
+        )  # fmt: skip
+        broken = {name for row in rows(made) for name in row["operator"].split("+")} - {""}
+        assert broken and broken <= chosen
+
+    @pytest.mark.parametrize(
+        ("named", "reason"),
+        [
+            (("comparison_flipped", "mutant"), "no language here has mutant"),
+            (("mutant",), "none of them is python's"),
+        ],
+    )
+    def test_one_that_does_not_exist_is_an_error(
+        self, material: dict[str, Stored], named: tuple[str, ...], reason: str
+    ) -> None:
+        python = Material("python", material["projects_python"], material["tasks_python"])
+        with pytest.raises(ConfigError, match=reason):
+            chosen_materials([python], named)

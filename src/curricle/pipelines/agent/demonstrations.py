@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from curricle.agents.questions import Question, library_questions, task_question
 from curricle.agents.trajectories import Dropped, Trajectory, balanced, trajectory_statistics
 from curricle.agents.works import ANSWER, FIX, OPEN
 from curricle.checkpoints.hashing import hash_value
-from curricle.checkpoints.store import Stored
 from curricle.config.agent_data import DemonstrationParameters, ToolLessonParameters
 from curricle.config.base import RunSettings
 from curricle.config.execution import ExecutorParameters, SandboxParameters
@@ -23,29 +21,15 @@ from curricle.execution.journal import Outcome, Status
 from curricle.execution.projects import LIBRARY
 from curricle.languages.engines import Quota, builtin_proposals, select
 from curricle.languages.project import Project
-from curricle.languages.registry import get_backend
+from curricle.pipelines.agent.material import Material, chosen_materials
 from curricle.pipelines.sft.rows import write_rows
-from curricle.pipelines.tasks.files import PROJECTS, read_projects, read_tasks
+from curricle.pipelines.tasks.files import read_projects
 from curricle.pipelines.tasks.steps import Executions, Places
 
 logger = logging.getLogger(__name__)
 
-_REVISION = 2
+_REVISION = 3
 _HELDOUT_SHARE = 0.03
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is demonstrated in one language: its projects, and its bug tasks."""
-
-    language: str
-    projects: Stored
-    tasks: Stored
-
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """The listed projects as the executor's items name them."""
-        rows = json.loads((self.projects.path / PROJECTS).read_text())
-        return {row["name"]: row for row in rows}
 
 
 @dataclass(frozen=True)
@@ -98,9 +82,9 @@ def demonstrate_tasks(
         DataError: No task gave a trajectory.
     """
     played: list[Trajectory | Dropped] = []
-    for material in materials:
+    for material in chosen_materials(materials, parameters.operators):
         tasks = balanced(
-            read_tasks(material.tasks, split),
+            material.tasks_of(split),
             lambda task: task.mutant.mutant.operator,
             lambda task: task.id,
             seed=parameters.seed, limit=parameters.max_tasks,
@@ -133,22 +117,25 @@ def demonstrate_answers(
         DataError: No question was answered.
     """
     played: list[Trajectory | Dropped] = []
-    for material in materials:
-        backend = get_backend(material.language)
-        tasks = read_tasks(material.tasks, "tui")
+    for material in chosen_materials(materials, parameters.operators):
+        backend, tasks = material.backend, material.tasks_of("tui")
         asked: list[Question] = []
         for name, listed in sorted(read_projects(material.projects).items()):
             if listed.split not in ("tui", LIBRARY):
                 continue
             quota = Quota(
-                limit=parameters.mutants, per_function=1,
+                limit=parameters.mutants, per_function=parameters.questions.spot_slips,
                 per_operator=max(1, parameters.mutants // 5), per_function_operator=1,
                 max_function_lines=parameters.questions.max_function_lines, seed=parameters.seed,
             )  # fmt: skip
             project = listed.project
             if listed.split == LIBRARY:
                 project = _some_files(project, parameters)
-            proposed = builtin_proposals(project, backend.operators)
+            proposed = [
+                slip
+                for slip in builtin_proposals(project, backend.operators)
+                if material.admits(slip.mutant.operator)
+            ]
             slips = select(project, backend.operators, proposed, quota).mutants
             asked += library_questions(
                 project, backend, slips, seed=parameters.seed, parameters=parameters.questions

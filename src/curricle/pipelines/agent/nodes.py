@@ -58,7 +58,7 @@ def demonstrations_node(stage: str, split: str) -> Callable[..., Stored]:
             return demonstrate_tasks(folder, _materials(stored), split, parameters, studio)
 
         return obtain_by_builder(
-            run, f"{stage}.data", build, revision=4, parameters=parameters,
+            run, f"{stage}.data", build, revision=5, parameters=parameters,
             inputs={"foundation": foundation, **stored}, outside={"split": split},
         )  # fmt: skip
 
@@ -84,7 +84,7 @@ def tool_lessons_node(stage: str) -> Callable[..., Stored]:
             return demonstrate_answers(folder, _materials(stored), parameters, studio)
 
         return obtain_by_builder(
-            run, f"{stage}.data", build, revision=4, parameters=parameters,
+            run, f"{stage}.data", build, revision=5, parameters=parameters,
             inputs={"foundation": foundation, **stored},
         )  # fmt: skip
 
@@ -125,7 +125,7 @@ def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
             inputs={"model": parent.candidate, **stored},
             parameters={
                 "rollouts": parameters.rollouts.model_dump(mode="json"), "split": split,
-                "precision": "auto",
+                "operators": parameters.operators, "precision": "auto",
             },
         )  # fmt: skip
 
@@ -146,7 +146,7 @@ def promote(parent: Certificate, parameters: Parameters, run: RunSettings) -> St
 
 
 def _materials(stored: Mapping[str, Stored]) -> list[Any]:
-    from curricle.pipelines.agent.demonstrations import Material
+    from curricle.pipelines.agent.material import Material
 
     languages = sorted(name.removeprefix("tasks_") for name in stored if name.startswith("tasks_"))
     return [Material(x, stored[f"projects_{x}"], stored[f"tasks_{x}"]) for x in languages]

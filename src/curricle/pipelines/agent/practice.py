@@ -15,9 +15,9 @@ from curricle.agents.scoring import Attempt
 from curricle.agents.trajectories import balanced
 from curricle.config.agent_data import AgentPairParameters, PracticeParameters
 from curricle.errors import DataError
-from curricle.pipelines.agent.demonstrations import Material
+from curricle.pipelines.agent.material import Material, chosen_materials
 from curricle.pipelines.sft.rows import write_rows
-from curricle.pipelines.tasks.files import read_rows, read_tasks
+from curricle.pipelines.tasks.files import read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,12 @@ def lay_out_tasks(
     Raises:
         DataError: There is none.
     """
-    tasks = [task for material in materials for task in read_tasks(material.tasks, split)]
+    chosen_of = chosen_materials(materials, parameters.operators)
+    tasks = [task for material in chosen_of for task in material.tasks_of(split)]
     if not tasks:
         raise DataError(
-            f"no bug task in the split {split}. Make some: raise language.tasks.mutants."
+            f"no bug task in the split {split}. Make some: raise language.tasks.mutants, or name "
+            "more operators."
         )
     chosen = balanced(
         tasks, lambda task: task.mutant.mutant.operator, lambda task: task.id,
