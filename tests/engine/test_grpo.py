@@ -359,7 +359,7 @@ class TestWhatGoesWrong:
         self, grpo: Callable[..., Job], overlong: str, masked: bool
     ) -> None:
         # A look and a press fit; whoever needs a third turn has no room for it.
-        job = grpo(overlong=overlong, max_length=84, rounds=2, groups=3, batch_size=12, redraws=0)
+        job = grpo(overlong=overlong, max_length=84, rounds=4, groups=3, batch_size=12, redraws=0)
         result = grpo_job(job)
         assert result.effective["tries_overlong"] > 0
         assert (result.effective["tries_masked"] > 0) is masked

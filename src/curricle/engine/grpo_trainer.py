@@ -24,7 +24,9 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from curricle.config.agent_training import GrpoParameters
+from curricle.engine.document_attention import use_document_attention
 from curricle.engine.grpo_rounds import Attempt, Round
+from curricle.engine.low_rank import fuse_adapters
 from curricle.engine.scoring import score_labels_only
 from curricle.engine.trainers import OurSchedule, trainer_arguments
 from curricle.launch.job import Job
@@ -100,8 +102,11 @@ class GroupTrainer(OurSchedule, GRPOTrainer):  # type: ignore[misc]
         self._spoken: torch.Tensor | None = None
         self._buffered_inputs: list[dict[str, Any]] | None = None
         super().__init__(reward_funcs=recorded_rewards, rollout_func=self._roll_out, **kwargs)
+        use_document_attention(_without_adapter(self.model))
+        fuse_adapters(self.model)
         score_labels_only(_without_adapter(self.model), parameters.temperature)
         if self.ref_model is not None:
+            use_document_attention(self.ref_model)
             score_labels_only(self.ref_model, parameters.temperature)
 
     def _roll_out(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
@@ -201,6 +206,7 @@ class GroupTrainer(OurSchedule, GRPOTrainer):  # type: ignore[misc]
         if self.ref_model is None and self._started is None:
             assert self._start is not None, "kl_every needs the model that training starts from"
             self._started = self._start()
+            use_document_attention(self._started)
             add_fused_lm_head(self._started, temperature=self.temperature)
             score_labels_only(self._started, self.temperature)
         yield self.ref_model or self._started

@@ -190,6 +190,7 @@ def pair_trainer(
         # The sampler needs the length, which is no input of the model.
         remove_unused_columns=False,
     )
+    use_document_attention(model)
     trainer = PairDPOTrainer(
         parameters, model=model, args=arguments, train_dataset=pairs, processing_class=tokenizer,
         **kwargs,
