@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from curricle.agents.failures import Failure, failure_of
 from curricle.agents.prompts import bug_session
 from curricle.agents.records import Ending
 from curricle.agents.session import ToolSession
@@ -129,6 +130,34 @@ class TestFixingABug:
         said(session, "undo")
         assert not session.record.patch.changes
         assert said(session, "undo") == "error: there is no edit to take back."
+
+    def test_an_edit_that_fails_is_taken_back_and_not_tried_twice(
+        self, bench: Bench, boundary: BugTask
+    ) -> None:
+        parameters = SessionParameters(
+            test_after_edit=True, take_back_failed=True, failures_after_edit=0
+        )
+        session = bug_session(boundary, bench.prepared, BACKEND, bench.run, parameters)
+        wrong = {"path": FILE, "old": "start < merged[-1][1]", "new": "start > merged[-1][1]"}
+        first, *rest = said(session, "edit", **wrong).splitlines()
+        assert first.startswith("edited") and rest[0].startswith("FAILED")
+        assert rest[1:] == ["the edit is taken back"], "no failure is described"
+        assert not session.record.patch.changes and session.record.tried
+        assert said(session, "edit", **wrong).startswith("error: this was tried")
+        assert [made.outcome for made in session.record.calls] == ["failed", "tried"]
+        right = {**wrong, "new": "start <= merged[-1][1]"}
+        assert said(session, "edit", **right).splitlines()[1].startswith("PASSED")
+        assert session.record.patch.changes, "what passes stays"
+
+    def test_what_was_taken_back_still_tells_why_the_bug_is_not_fixed(
+        self, bench: Bench, boundary: BugTask
+    ) -> None:
+        parameters = SessionParameters(test_after_edit=True, take_back_failed=True)
+        session = bug_session(boundary, bench.prepared, BACKEND, bench.run, parameters)
+        said(session, "edit", path=FILE, old="start < merged[-1][1]", new="start > merged[-1][1]")
+        session.step({"role": "assistant", "content": "Done."})
+        failure = failure_of(boundary, bench.prepared.project, session.record)
+        assert failure is Failure.WRONG_FIX
 
     def test_nothing_follows_an_edit_where_there_is_nothing_to_run(self, bench: Bench) -> None:
         parameters = SessionParameters(test_after_edit=True)

@@ -152,6 +152,20 @@ class TestDetours:
         assert len(mistakes(made)) == 2
         assert made.messages[-2]["content"].split("\n")[1].startswith("PASSED")
 
+    def test_several_tries_fail_each_another_where_a_session_takes_them_back(
+        self, bench: Bench, boundary: BugTask
+    ) -> None:
+        session = SessionParameters(
+            tools=("run_tests", "read_file", "edit"), test_after_edit=True, take_back_failed=True
+        )
+        made = demonstrated(
+            bench, boundary, session, wrong_line_share=1.0, wrong_fix_share=1.0, wrong_tries=3
+        )
+        wrong = [json.dumps(edit, sort_keys=True) for edit in mistakes(made)]
+        assert len(wrong) == len(set(wrong)) == len(made.detours) > 2
+        assert set(calls(made)[2:]) == {"edit"}
+        assert made.messages[-2]["content"].split("\n")[1].startswith("PASSED")
+
     def test_mistakes_can_be_learned_from_when_asked(self, bench: Bench, boundary: BugTask) -> None:
         made = demonstrated(bench, boundary, wrong_fix_share=1.0, train_mistakes=True)
         assert made.detours == ("wrong_fix",) and not mistakes(made)

@@ -205,6 +205,7 @@ class _Script:
         self._backend, self._recorder, self._expert = backend, recorder, expert
         self._detours, self._draw = detours, draw
         self._evidence = ""
+        self._tried: set[str] = set()  # wrong texts
 
     def play(self) -> None:
         """Work until the tests pass.
@@ -215,9 +216,8 @@ class _Script:
         self._require(self._test() == "failed", "the tests do not fail")
         self._find()
         before = self._bug.broken
-        for wrong in (Detour.WRONG_LINE, Detour.WRONG_FIX):
-            if wrong in self._detours:
-                before = self._fix_wrongly(before, wrong)
+        for wrong in self._wrong_tries():
+            before = self._fix_wrongly(before, wrong)
         self._fix(before)
         self._require(self._recorder.session.workspace.patch.changes
                       == {self._bug.file: self._bug.fixed}, "not restored")  # fmt: skip
@@ -267,6 +267,15 @@ class _Script:
             self._read(wrong, mistake=True)
             self.taken.append(Detour.WRONG_READ)
 
+    def _wrong_tries(self) -> list[Detour]:
+        """The wrong changes to make, in order."""
+        kinds = [x for x in (Detour.WRONG_LINE, Detour.WRONG_FIX) if x in self._detours]
+        if not self._recorder.session.parameters.take_back_failed:
+            return kinds
+        tries = [x for x in kinds for _ in range(self._draw.randint(1, self._expert.wrong_tries))]
+        self._draw.shuffle(tries)
+        return tries
+
     def _fix_wrongly(self, before: str, kind: Detour) -> str:
         """Change a line in a way that does not help, see it fail; a wrong line is put back."""
         wrong = self._wrong_text(before, on_the_line=kind is Detour.WRONG_FIX)
@@ -278,7 +287,11 @@ class _Script:
         if self._test() == "ok":
             raise Stuck("a wrong fix passes")
         self.taken.append(kind)
-        if any(tool.name == "undo" for tool in self._recorder.session.tools):
+        session = self._recorder.session
+        if session.parameters.take_back_failed:
+            self._evidence = shown
+            return before
+        if any(tool.name == "undo" for tool in session.tools):
             self._recorder.call("undo", self._say("That was not it."))
             self._evidence = shown
             return before
@@ -305,7 +318,10 @@ class _Script:
         self._draw.shuffle(found)
         for mutant in found:
             text = apply(before, mutant)
+            if text in self._tried or text.count("\n") != before.count("\n"):
+                continue  # models try changes of a line
             if text != self._bug.fixed and self._backend.operators.is_mutant(before, text):
+                self._tried.add(text)
                 return text
         return None
 

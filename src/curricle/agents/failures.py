@@ -41,9 +41,10 @@ def failure_of(task: BugTask, project: Project, record: SessionRecord) -> Failur
     if record.ending is Ending.INFRASTRUCTURE:
         return Failure.INFRASTRUCTURE
     file = task.mutant.file
-    if not record.patch.changes:
+    changes = record.patch.changes or record.tried
+    if not changes:
         return _without_change(record)
-    candidate = record.patch.changes.get(file)
+    candidate = changes.get(file)
     if candidate is None:
         return Failure.WRONG_LINE
     broken = str(task.broken(project)[file])

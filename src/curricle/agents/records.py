@@ -92,6 +92,7 @@ class SessionRecord:
         turns: Assistant messages.
         calls: Every call.
         patch: What the agent changed.
+        tried: The last change that was taken back because tests failed.
         answer: The concluding text.
         note: What failed, for `Ending.INFRASTRUCTURE`.
     """
@@ -102,8 +103,9 @@ class SessionRecord:
     patch: Patch
     answer: str = ""
     note: str = ""
+    tried: Changes = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
         content = asdict(self)
-        return {**content, "patch": dict(self.patch.changes)}
+        return {**content, "patch": dict(self.patch.changes), "tried": dict(self.tried)}

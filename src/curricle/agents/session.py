@@ -42,6 +42,7 @@ from curricle.errors import DataError, InfrastructureFault
 from curricle.languages.backend import LanguageBackend
 from curricle.languages.commands import Level
 from curricle.languages.evaluation import Evaluation
+from curricle.languages.project import Changes
 
 _Shown: TypeAlias = tuple[str, str]
 """What a tool prints, and the outcome that is counted."""
@@ -101,6 +102,7 @@ class ToolSession:
         self._turns = 0
         self._place: _Place | None = None
         self._before: list[Workspace] = []  # each edit, the last one at the end
+        self._failed: list[Changes] = []  # what was taken back because tests failed
         self._ending: Ending | None = None
         self._answer = self._note = ""
 
@@ -114,7 +116,7 @@ class ToolSession:
         """What happened so far."""
         return SessionRecord(
             self._ending, self._turns, tuple(self._calls), self.workspace.patch, self._answer,
-            self._note,
+            self._note, self._failed[-1] if self._failed else {},
         )  # fmt: skip
 
     def start(self) -> list[Message]:
@@ -187,8 +189,14 @@ class ToolSession:
         }
         return carry_out[tool.name](**given)
 
-    def _run_tests(self) -> _Shown:
+    def _run_tests(self, described: int | None = None) -> _Shown:
+        """Run the visible tests.
+
+        Args:
+            described: Failures that are described; `None` for as many as the parameters say.
+        """
         shown = self.parameters
+        described = shown.failures_shown if described is None else described
         failing = self.tests.failing[: shown.failing_run]
         wanted = (*failing, *self.tests.passing[: shown.regression_tests])
         if not wanted or self._run is None:
@@ -197,7 +205,7 @@ class ToolSession:
         self.last_evaluation = evaluation
         suspects = suspicious(evaluation, self.tests.reaching, shown.suspects_shown)
         text = show_tests(
-            evaluation, failing, self.workspace, self._grammar, shown=shown.failures_shown,
+            evaluation, failing, self.workspace, self._grammar, shown=described,
             message_lines=shown.failure_lines, suspects=suspects,
         )  # fmt: skip
         passed = evaluation.complete and set(wanted) <= evaluation.passed
@@ -276,14 +284,21 @@ class ToolSession:
         return self._change(texts, f"patched {', '.join(sorted(changed))}")
 
     def _change(self, texts: Mapping[str, str], done: str) -> _Shown:
-        before = self.workspace
+        before, changed = self.workspace, self.workspace
         for file, text in texts.items():
-            self.workspace = self.workspace.write(file, text)
+            changed = changed.write(file, text)
+        if dict(changed.changes) in self._failed:
+            raise Refused("this was tried, and tests failed: change something else.", "tried")
+        self.workspace = changed
         self._before.append(before)
         anything = self._run is not None and (self.tests.failing or self.tests.passing)
         if not (self.parameters.test_after_edit and anything):
             return done, "ok"
-        text, outcome = self._run_tests()
+        text, outcome = self._run_tests(self.parameters.failures_after_edit)
+        if outcome == "failed" and self.parameters.take_back_failed:
+            self._failed.append(dict(changed.changes))
+            self.workspace = self._before.pop()
+            text += "\nthe edit is taken back"
         return f"{done}\n{text}", outcome
 
 

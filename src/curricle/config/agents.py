@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curricle.config.base import Parameters
 
@@ -27,6 +27,10 @@ class SessionParameters(Parameters):
         regression_tests: Passing tests that are run beside them, to notice what an edit breaks.
         suspects_shown: Functions that `run_tests` names as reached by what failed.
         test_after_edit: Whether an edit runs the tests at once, where there are any.
+        failures_after_edit: Failing tests that are described then; ``None`` for `failures_shown`.
+        take_back_failed: Whether an edit after which tests fail is taken back at once, and refused
+            when it is made again. A bug that takes several edits cannot be fixed so; a small model
+            gets many more tries at one edit for the same tokens.
         max_turns: Turns after which a session ends.
         max_invalid: Invalid calls in a row after which a session ends.
         max_repeats: The same call in a row, with the same outcome, after which a session ends.
@@ -46,9 +50,17 @@ class SessionParameters(Parameters):
     regression_tests: int = Field(default=20, ge=0)
     suspects_shown: int = Field(default=3, ge=0)
     test_after_edit: bool = False
+    failures_after_edit: int | None = Field(default=None, ge=0)
+    take_back_failed: bool = False
     max_turns: int = Field(default=10, ge=1)
     max_invalid: int = Field(default=3, ge=1)
     max_repeats: int = Field(default=3, ge=2)
+
+    @model_validator(mode="after")
+    def _failures_are_known(self) -> SessionParameters:
+        if self.take_back_failed and not self.test_after_edit:
+            raise ValueError("take_back_failed needs test_after_edit: nothing else says what fails")
+        return self
 
 
 class ExpertParameters(Parameters):
@@ -64,6 +76,8 @@ class ExpertParameters(Parameters):
         failed_edit_share: Miscopies the line, or quotes too little of it, and is refused.
         wrong_fix_share: Changes the right line in a wrong way; the tests go on failing.
         wrong_line_share: Changes another line of the function, and takes it back.
+        wrong_tries: Wrong changes of each of these two kinds at most, where a failed edit is
+            taken back by the session.
         train_mistakes: Whether mistaken turns are learned from as well.
         max_tokens: Longer trajectories are made again without detours, then dropped.
     """
@@ -75,6 +89,7 @@ class ExpertParameters(Parameters):
     failed_edit_share: float = Field(default=0.15, ge=0, le=1)
     wrong_fix_share: float = Field(default=0.1, ge=0, le=1)
     wrong_line_share: float = Field(default=0.1, ge=0, le=1)
+    wrong_tries: int = Field(default=1, ge=1)
     train_mistakes: bool = False
     max_tokens: int = Field(default=1024, ge=64)
 
