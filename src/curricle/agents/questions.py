@@ -295,8 +295,10 @@ class _Asker:
         file, function = slips[0].file, slips[0].function
         original = self._project.read(file)
         broken = _apply_all(original, slips)
-        if broken is None or not self._backend.operators.is_mutant(original, broken):
+        if broken is None:
             return None
+        if len(slips) > 1 and not self._backend.operators.is_mutant(original, broken):
+            return None  # each alone is a mutant
         found = [d for d in definitions(broken, self._grammar) if d.name == function]
         if not found:
             return None

@@ -73,6 +73,7 @@ class Selection:
 def builtin_proposals(project: Project, table: OperatorTable) -> list[ProjectMutant]:
     """Every change that the operators propose in a project's sources, not yet checked."""
     found: list[ProjectMutant] = []
+    ours = version("curricle")  # reads a file, each time
     for file in project.files(project.sources):
         source = project.read(file)
         named = functions(source, table)
@@ -80,9 +81,7 @@ def builtin_proposals(project: Project, table: OperatorTable) -> list[ProjectMut
             function = function_at(named, mutant.start_byte, mutant.end_byte)
             name = function.name if function else ""
             found.append(
-                ProjectMutant(
-                    project.name, project.language, file, name, mutant, BUILTIN, version("curricle")
-                )
+                ProjectMutant(project.name, project.language, file, name, mutant, BUILTIN, ours)
             )
     return found
 
