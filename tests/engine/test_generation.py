@@ -132,23 +132,6 @@ def test_seeds_draw_different_answers_and_repeat(llama: LlamaForCausalLM) -> Non
     assert len({draw(seed) for seed in range(5)}) == 5
 
 
-def test_a_penalty_leads_away_from_earlier_answers(llama: LlamaForCausalLM) -> None:
-    def answers(penalty: float) -> list[tuple[int, ...]]:
-        """Of three turns that ask for the same."""
-        generator = BatchedGenerator(LlamaDecoder(llama), [1], repeat_penalty=penalty)
-        found: list[tuple[int, ...]] = []
-        for _ in range(3):
-            generator.submit(Turn("one", [*prompt(6, 2)], 8, 0.0, 0))
-            found.append(tuple(finish(generator, 1)["one"].tokens))
-        return found
-
-    free, led = answers(0.0), answers(50.0)
-    assert free[0] == led[0], "the first answer has nothing to keep away from"
-    assert len(set(led)) == 3
-    assert len({answer[0] for answer in led}) == 3, "a penalty beyond all doubt acts at once"
-    assert answers(0.0) == free
-
-
 def test_drawn_tokens_follow_the_distribution(llama: LlamaForCausalLM) -> None:
     tokens = prompt(6)
     with torch.no_grad():

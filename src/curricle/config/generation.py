@@ -51,9 +51,6 @@ class GenerationParameters(Parameters):
         max_new_tokens: of one answer, the stop token among them.
         temperature: 0 is greedy.
         seed: of drawn answers.
-        repeat_penalty: nats that the next token loses while an answer goes on as an earlier one of
-            the same conversation did: where several ways are open, another one is taken. For the
-            ``native`` and ``transformers`` backends.
         batch_size: conversations that generate at the same time.
         cache_tokens: tokens in all caches together. SmolLM2-135M takes 46 kB a token in float32,
             half of it in bfloat16: the default bounds it to 3 GB. Unused room costs nothing.
@@ -66,7 +63,6 @@ class GenerationParameters(Parameters):
     max_new_tokens: int = Field(default=128, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     seed: int = 0
-    repeat_penalty: float = Field(default=0.0, ge=0)
     batch_size: int = Field(default=16, ge=1)
     cache_tokens: int = Field(default=65_536, ge=128)
     prefill_tokens: int = Field(default=1024, ge=64)
@@ -78,14 +74,6 @@ class GenerationParameters(Parameters):
             raise ValueError(
                 "backend=endpoint needs generation.endpoint (url, model), and no other backend "
                 "reads it: set both or neither"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _penalties_are_ours(self) -> GenerationParameters:
-        if self.repeat_penalty and self.backend in ("ctranslate2", "endpoint"):
-            raise ValueError(
-                f"backend={self.backend} knows no repeat_penalty: set it to 0, or take another"
             )
         return self
 

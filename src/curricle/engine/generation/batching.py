@@ -46,7 +46,6 @@ class _Conversation:
     cache: ConversationCache
     tokens: list[int] = field(default_factory=list)
     prompt_length: int = 0  # of its first turn: read in blocks, so others may copy it exactly
-    answers: list[list[int]] = field(default_factory=list)  # that were completed
 
 
 class BatchedGenerator:
@@ -65,7 +64,6 @@ class BatchedGenerator:
         cache_tokens: int = 65_536,
         prefill_tokens: int = 1024,
         log_probabilities: bool = False,
-        repeat_penalty: float = 0.0,
     ) -> None:
         """Set up.
 
@@ -76,8 +74,6 @@ class BatchedGenerator:
             cache_tokens: tokens of all caches together.
             prefill_tokens: tokens of prompts read in one step; bounds the memory of a step.
             log_probabilities: whether completions carry them.
-            repeat_penalty: nats that the next token loses while an answer goes on as an earlier one
-                of its conversation did.
         """
         self._decoder = decoder
         self._stop = frozenset(stop_tokens)
@@ -85,7 +81,6 @@ class BatchedGenerator:
         self._cache_tokens = cache_tokens // BLOCK * BLOCK
         self._prefill_tokens = max(prefill_tokens, ATTENTION_BLOCK)
         self._with_log_probabilities = log_probabilities
-        self._repeat_penalty = repeat_penalty
         self._conversations: dict[str, _Conversation] = {}  # least recently finished first
         self._waiting: dict[str, Turn] = {}
         self._running: dict[str, _Answer] = {}
@@ -265,8 +260,6 @@ class BatchedGenerator:
     def _complete(self, name: str, ending: Ending) -> Completion:
         answer = self._running.pop(name)
         self._conversations[name] = self._conversations.pop(name)  # now the youngest
-        if answer.tokens not in self._conversations[name].answers:
-            self._conversations[name].answers.append(answer.tokens)
         return Completion(
             name,
             tuple(answer.tokens),
@@ -278,8 +271,6 @@ class BatchedGenerator:
 
     def _choose(self, logits: torch.Tensor, answers: list[_Answer]) -> list[int]:
         """Take the likeliest token of each row, or draw one."""
-        spoken = logits.log_softmax(1) if self._with_log_probabilities else None
-        logits = self._penalised(logits, answers)
         chosen = logits.argmax(dim=1)
         drawn = [row for row, answer in enumerate(answers) if answer.turn.temperature > 0]
         if drawn:
@@ -293,23 +284,8 @@ class BatchedGenerator:
             # The last share is one but for rounding; scaling keeps the search inside the row.
             found = torch.searchsorted(shares, points * shares[:, -1:], right=True)[:, 0]
             chosen[drawn] = found.clamp_(max=logits.shape[1] - 1)
-        if spoken is not None:
-            values = spoken.gather(1, chosen[:, None])[:, 0].tolist()
-            for answer, value in zip(answers, values, strict=True):
+        if self._with_log_probabilities:
+            spoken = logits.log_softmax(1).gather(1, chosen[:, None])[:, 0].tolist()
+            for answer, value in zip(answers, spoken, strict=True):
                 answer.log_probabilities.append(value)
         return [int(token) for token in chosen.tolist()]
-
-    def _penalised(self, logits: torch.Tensor, answers: list[_Answer]) -> torch.Tensor:
-        """Make it less likely to go on as an earlier answer of the same conversation did."""
-        if not self._repeat_penalty:
-            return logits
-        logits = logits.clone()
-        for row, answer in enumerate(answers):
-            written = len(answer.tokens)
-            for token in {
-                earlier[written]
-                for earlier in self._conversations[answer.turn.conversation].answers
-                if len(earlier) > written and earlier[:written] == answer.tokens
-            }:
-                logits[row, token] -= self._repeat_penalty
-        return logits

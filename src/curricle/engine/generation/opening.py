@@ -81,7 +81,6 @@ def generator_of(
         cache_tokens=parameters.cache_tokens,
         prefill_tokens=parameters.prefill_tokens,
         log_probabilities=log_probabilities,
-        repeat_penalty=parameters.repeat_penalty,
     )
 
 
