@@ -35,6 +35,7 @@ class EvaluationParameters(Parameters):
             at all where an endpoint renders by itself.
         attempts: One attempt at each task, from which all rates come.
         samples: Attempts at each task for pass@k; 1 takes the attempt that is there.
+        sampled_tasks: Tasks of which these samples are drawn, the first ones; ``None`` for all.
         temperature: Of these samples.
         pass_at: For which `k` pass@k is given; no `k` above `samples` can be.
         targets: Name of a rate to the value that it should reach.
@@ -44,6 +45,7 @@ class EvaluationParameters(Parameters):
     checkpoint: str | None = None
     attempts: AgentRolloutParameters = AgentRolloutParameters(levels=("check", "lint"))
     samples: int = Field(default=1, ge=1)
+    sampled_tasks: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=0.8, gt=0)
     pass_at: tuple[int, ...] = (1, 8)
     targets: dict[str, float] = Field(default_factory=dict)
@@ -63,6 +65,10 @@ class EvaluationParameters(Parameters):
         if self.samples == 1:
             return self.attempts
         generation = self.attempts.generation.model_copy(update={"temperature": self.temperature})
+        tasks = min(self.attempts.max_tasks, self.sampled_tasks or self.attempts.max_tasks)
         return self.attempts.model_copy(
-            update={"samples": self.samples, "generation": generation, "levels": ()}
-        )
+            update={
+                "samples": self.samples, "generation": generation, "levels": (),
+                "max_tasks": tasks,
+            }
+        )  # fmt: skip

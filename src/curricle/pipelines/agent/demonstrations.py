@@ -28,7 +28,7 @@ from curricle.pipelines.tasks.steps import Executions, Places
 
 logger = logging.getLogger(__name__)
 
-_REVISION = 3
+_REVISION = 4
 _HELDOUT_SHARE = 0.03
 
 

@@ -46,6 +46,7 @@ def make_report(
         ),
         "pass_at": pass_rates(several, parameters.pass_at),
         "samples": parameters.samples,
+        "sampled_tasks": len({attempt.task for attempt in several}),
         "rules": read_report(baselines),
         "transcripts": {"attempts": str(attempts.path / ATTEMPTS),
                         "sampled": str(sampled.path / ATTEMPTS)},
@@ -88,7 +89,8 @@ def _page(numbers: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     parts = [
         f"# Evaluation: {numbers['subject']}, {numbers['language']}",
         f"{numbers['tasks']} held-out tasks, one attempt at each; {numbers['masked']} were spoiled "
-        f"by the machine and count nowhere. {numbers['samples']} samples a task for pass@k. "
+        f"by the machine and count nowhere. {numbers['samples']} samples of "
+        f"{numbers['sampled_tasks']} tasks for pass@k. "
         f"Transcripts: `{numbers['transcripts']['attempts']}`.",
         _table(_COLUMNS, ([row.get(column) for column in _COLUMNS] for row in rows)),
         f"The best rule is `{rules['rule']}`: it fixes {rules['rule_fixed']} of "
