@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,7 +14,7 @@ from curricle.agents.trajectories import Dropped, Trajectory, balanced, trajecto
 from curricle.config.agents import ExpertParameters, SessionParameters
 from curricle.errors import DataError
 from curricle.languages.tasks import BugTask
-from tests.agents.conftest import BACKEND, Bench
+from tests.agents.conftest import BACKEND, FILE, Bench
 
 SHARES = (
     "search_share",
@@ -169,6 +169,48 @@ class TestDetours:
     def test_mistakes_can_be_learned_from_when_asked(self, bench: Bench, boundary: BugTask) -> None:
         made = demonstrated(bench, boundary, wrong_fix_share=1.0, train_mistakes=True)
         assert made.detours == ("wrong_fix",) and not mistakes(made)
+
+
+class TestSteppingIn:
+    """An expert goes on from calls that somebody else made."""
+
+    SESSION = SessionParameters(
+        tools=("run_tests", "read_file", "edit"), test_after_edit=True, take_back_failed=True
+    )
+    READ: ClassVar = {"name": "read_file", "arguments": {"path": FILE, "name": "merge"}}
+    WRONG: ClassVar = {
+        "name": "edit",
+        "arguments": {"old": "start < merged[-1][1]", "new": "start > merged[-1][1]"},
+    }
+
+    def after(self, bench: Bench, task: BugTask, *made: dict[str, Any]) -> Trajectory | Dropped:
+        return demonstrate_fix(
+            task, bench.prepared, BACKEND, bench.run, count_tokens, seed=0, session=self.SESSION,
+            expert=ExpertParameters(max_tokens=4000), after=made,
+        )  # fmt: skip
+
+    def test_it_does_what_is_right_in_the_place_of_the_next_call(
+        self, bench: Bench, boundary: BugTask
+    ) -> None:
+        made = self.after(bench, boundary, self.READ, self.WRONG)
+        assert isinstance(made, Trajectory) and calls(made) == ["read_file", "edit", "edit"]
+        assert [
+            m["tool_calls"][0]["arguments"] for m in made.messages if m.get("train") is False
+        ] == [self.READ["arguments"], self.WRONG["arguments"]]
+        assert made.messages[-2]["content"].split("\n")[1].startswith("PASSED")
+
+    def test_it_reads_what_was_not_read(self, bench: Bench, boundary: BugTask) -> None:
+        made = self.after(bench, boundary, {"name": "run_tests", "arguments": {}})
+        assert isinstance(made, Trajectory) and calls(made) == ["run_tests", "read_file", "edit"]
+
+    def test_where_nothing_is_left_to_do_there_is_no_correction(
+        self, bench: Bench, boundary: BugTask
+    ) -> None:
+        right = {
+            "name": "edit",
+            "arguments": {**self.WRONG["arguments"], "new": "start <= merged[-1][1]"},
+        }
+        assert isinstance(self.after(bench, boundary, self.READ, right), Dropped)
 
 
 class TestWhatIsDropped:

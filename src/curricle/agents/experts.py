@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from curricle.agents.editing import Scope
 from curricle.agents.observations import assertion
@@ -114,6 +115,7 @@ def demonstrate_fix(
     session: SessionParameters | None = None,
     expert: ExpertParameters | None = None,
     reaching: Mapping[str, Sequence[str]] | None = None,
+    after: Sequence[Mapping[str, Any]] = (),
 ) -> Trajectory | Dropped:
     """Fix a bug in a session, and record it. Depends on its arguments alone.
 
@@ -129,19 +131,23 @@ def demonstrate_fix(
         session: What tools show.
         expert: Shares of detours, thinking, and the most tokens.
         reaching: Function to the tests that reach it, for the session.
+        after: Calls that somebody else made before the expert steps in; it takes no detours then.
 
     Raises:
         InfrastructureFault: The machine failed; nothing is known of the task.
     """
     session, expert = session or SessionParameters(), expert or ExpertParameters()
     draw = random.Random(f"{seed}:{task.id}")
-    detours = _draw_detours(expert, session, draw)
+    detours = () if after else _draw_detours(expert, session, draw)
     for taken in dict.fromkeys((detours, ())):
         environment = bug_session(task, prepared, backend, run, session, reaching)
         recorder = Recorder(environment, expert.train_mistakes)
         script = _Script(task, recorder, backend, expert, taken, draw)
         try:
-            script.play()
+            if after:
+                script.go_on(after)
+            else:
+                script.play()
         except Stuck as stuck:
             if not taken:
                 return Dropped(task.id, task.mutant.mutant.operator, str(stuck))
@@ -218,6 +224,23 @@ class _Script:
         before = self._bug.broken
         for wrong in self._wrong_tries():
             before = self._fix_wrongly(before, wrong)
+        self._end(before)
+
+    def go_on(self, calls: Sequence[Mapping[str, Any]]) -> None:
+        """Make somebody's calls, which nobody shall learn; then do what is right.
+
+        Raises:
+            Stuck: They end the session, or what is right cannot be worded.
+        """
+        for call in calls:
+            self._recorder.call(call["name"], "", True, **call["arguments"])
+        session = self._recorder.session
+        if session.place != (self._bug.file, self._bug.function):
+            self._read(self._bug.function)
+        self._end(session.workspace.read(self._bug.file))
+
+    def _end(self, before: str) -> None:
+        """Fix what is left, and conclude."""
         self._fix(before)
         self._require(self._recorder.session.workspace.patch.changes
                       == {self._bug.file: self._bug.fixed}, "not restored")  # fmt: skip

@@ -119,6 +119,13 @@ class ToolSession:
             self._note, self._failed[-1] if self._failed else {},
         )  # fmt: skip
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The file and the function that were read last; empty for none."""
+        last = self._place
+        named = last.definition if last is not None else None
+        return (last.file if last is not None else "", named.name if named is not None else "")
+
     def start(self) -> list[Message]:
         """The messages that the agent sees first."""
         return [dict(message) for message in self._messages[: self._opened]]

@@ -42,7 +42,7 @@ def open_expert(settings: Mapping[str, Any]) -> Iterator[Expert]:
 
 
 def fix_item(item: Mapping[str, Any], expert: Expert) -> dict[str, Any]:
-    """Fix a bug task: `{"trajectory": ...}`, or `{"dropped": reason}`."""
+    """Fix a bug task, perhaps `after` somebody's calls: `{"trajectory": ...}`, or why not."""
     worker = expert.worker
     limits = Limits(wall_s=item["run_wall_s"])
     prepared = worker.prepare(item, limits)
@@ -50,7 +50,7 @@ def fix_item(item: Mapping[str, Any], expert: Expert) -> dict[str, Any]:
     played = demonstrate_fix(
         BugTask.from_json(item["task"]), prepared, worker.backend, run, expert.count_tokens,
         seed=item["seed"], session=SessionParameters.model_validate(item["session"]),
-        expert=ExpertParameters.model_validate(item["expert"]),
+        expert=ExpertParameters.model_validate(item["expert"]), after=item.get("after", ()),
     )  # fmt: skip
     if isinstance(played, Trajectory):
         return {"trajectory": played.to_json()}

@@ -110,16 +110,22 @@ class AgentPairParameters(Parameters):
     Attributes:
         operators: The sorts of bugs that are tried; ``None`` takes all.
         rollouts: Attempts of the model that the stage starts from.
+        expert: How the scripted expert words what it does.
+        corrections: At how many points the expert steps in to an attempt that failed, and does what
+            is right in its place: before the first edit, then after each edit that left tests
+            failing. 0 pairs attempts with attempts alone.
+        turns: Turns of the model that are compared, from where two conversations part; ``None`` for
+            all. One is the decision alone.
         per_task: Pairs of one task at most.
         operator_share: One operator's largest share of the pairs.
-        demonstrations: Whether a task that the model never fixed is paired with what the scripted
-            expert did on it.
         seed: Draws pairs.
     """
 
     operators: tuple[str, ...] | None = None
     rollouts: AgentRolloutParameters = AgentRolloutParameters(samples=4)
+    expert: ExpertParameters = ExpertParameters()
+    corrections: int = Field(default=2, ge=0)
+    turns: int | None = Field(default=None, ge=1)
     per_task: int = Field(default=2, ge=1)
     operator_share: float = Field(default=0.2, gt=0, le=1)
-    demonstrations: bool = True
     seed: int = 0

@@ -47,9 +47,7 @@ def rollout_job(job: Job) -> JobResult:
     return JobResult(effective={"attempts": len(attempts), "fixed": fixed})
 
 
-def stored_tasks(
-    job: Job, split: str, operators: Collection[str] | None = None
-) -> list[BugTask]:
+def stored_tasks(job: Job, split: str, operators: Collection[str] | None = None) -> list[BugTask]:
     """The bug tasks of a split, of every language whose tasks the job was given.
 
     Args:
@@ -121,11 +119,6 @@ def write_attempts(path: Path, attempts: Sequence[Attempt]) -> None:
     """Write attempts, one JSON row each."""
     with path.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(attempt.to_json()) + "\n" for attempt in attempts)
-
-
-def read_attempts(path: Path) -> list[Attempt]:
-    """Read what :func:`write_attempts` wrote."""
-    return [Attempt.from_json(row) for _, row in read_rows(path)]
 
 
 def _named(tasks: Sequence[BugTask], samples: int) -> list[tuple[str, BugTask, int]]:

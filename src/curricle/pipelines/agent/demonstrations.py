@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from curricle.agents.failures import EDITS
 from curricle.agents.questions import Question, library_questions, task_questions
+from curricle.agents.scoring import Attempt
 from curricle.agents.trajectories import Dropped, Trajectory, balanced, trajectory_statistics
 from curricle.agents.works import ANSWER, FIX, OPEN
 from curricle.checkpoints.hashing import hash_value
-from curricle.config.agent_data import DemonstrationParameters, ToolLessonParameters
+from curricle.config.agent_data import (
+    AgentPairParameters,
+    DemonstrationParameters,
+    ToolLessonParameters,
+)
 from curricle.config.base import RunSettings
 from curricle.config.execution import ExecutorParameters, SandboxParameters
 from curricle.errors import DataError
@@ -30,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _REVISION = 4
 _HELDOUT_SHARE = 0.03
+CORRECTIONS = "corrections.jsonl"
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,83 @@ def demonstrate_tasks(
                 items[_key("fix", item)] = item
         played += studio.play(material.language, FIX, items, "demonstrations")
     return _write(folder, played, parameters.seed)
+
+
+def demonstrate_corrections(
+    folder: Path,
+    attempts: Sequence[Attempt],
+    materials: Sequence[Material],
+    split: str,
+    parameters: AgentPairParameters,
+    studio: Studio,
+) -> dict[str, Any]:
+    """Write `corrections.jsonl`: what the expert does in the place of attempts that failed.
+
+    Each row begins with an attempt's own calls, carried out again, and tells which attempt it was
+    by `task` and `sample`.
+
+    Returns:
+        How many there are, and why others are not.
+    """
+    rows: list[dict[str, Any]] = []
+    dropped: Counter[str] = Counter()
+    for material in materials:
+        tasks = {task.id: task for task in material.tasks_of(split)}
+        projects = material.rows()
+        items: dict[str, dict[str, Any]] = {}
+        of: dict[str, Attempt] = {}
+        for attempt in attempts:
+            if attempt.verdict.fixed is not False or attempt.task not in tasks:
+                continue
+            for calls in points_to_step_in(attempt.messages, parameters.corrections):
+                item = {
+                    "folder": str(material.projects.path),
+                    "project": projects[attempt.project],
+                    "task": tasks[attempt.task].to_json(),
+                    "run_wall_s": parameters.rollouts.run_wall_s,
+                    "session": parameters.rollouts.session.model_dump(mode="json"),
+                    "expert": parameters.expert.model_dump(mode="json"),
+                    "seed": parameters.seed, "after": calls,
+                }  # fmt: skip
+                key = _key("correct", item)
+                items[key], of[key] = item, attempt
+        if not items:
+            continue
+        played = studio.play(material.language, FIX, items, "corrections")
+        for key, one in zip(items, played, strict=True):
+            if isinstance(one, Trajectory):
+                rows.append({"task": of[key].task, "sample": of[key].sample,
+                             "messages": list(one.messages), "tools": list(one.tools)})  # fmt: skip
+            else:
+                dropped[one.reason] += 1
+    write_rows(folder / CORRECTIONS, rows)
+    return {"corrections": len(rows), "dropped_by_reason": dict(sorted(dropped.items()))}
+
+
+def points_to_step_in(
+    messages: Sequence[Mapping[str, Any]], points: int
+) -> list[list[dict[str, Any]]]:
+    """The calls of an attempt before its first edit, and after each edit that was carried out.
+
+    Args:
+        messages: The attempt's transcript.
+        points: At most so many; a call that cannot be made again ends them.
+    """
+    found: list[list[dict[str, Any]]] = []
+    calls: list[dict[str, Any]] = []
+    for message, observation in pairwise(messages):
+        if message["role"] != "assistant":
+            continue
+        made: Sequence[Any] = message.get("tool_calls") or ()
+        if len(made) != 1 or message.get("content") or observation["role"] != "tool":
+            break
+        is_edit = made[0]["name"] in EDITS
+        if is_edit and not found and calls:
+            found.append(list(calls))
+        calls.append({"name": made[0]["name"], "arguments": dict(made[0]["arguments"])})
+        if is_edit and not str(observation["content"]).startswith("error:"):
+            found.append(list(calls))
+    return found[:points]
 
 
 def demonstrate_answers(

@@ -113,12 +113,15 @@ def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
 
     def prepare(
         parent: Certificate,
-        demonstrations: Stored,
+        executor: ExecutorParameters,
+        sandbox: SandboxParameters,
         parameters: AgentPairParameters,
         run: RunSettings,
         **stored: Stored,
     ) -> Stored:
+        from curricle.pipelines.agent.demonstrations import Studio, demonstrate_corrections
         from curricle.pipelines.agent.practice import pair_attempts
+        from curricle.reporting.attempts import ATTEMPTS, read_attempts
 
         attempts = obtain_by_job(
             run, step=f"{stage}.rollouts", kind="rollout",
@@ -128,13 +131,25 @@ def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
                 "operators": parameters.operators, "precision": "auto",
             },
         )  # fmt: skip
+        studio = Studio(run, executor, sandbox, parent.candidate.path)
+
+        def correct(folder: Path) -> dict[str, Any]:
+            tried = read_attempts(attempts.path / ATTEMPTS)
+            return demonstrate_corrections(
+                folder, tried, _materials(stored), split, parameters, studio
+            )
+
+        corrections = obtain_by_builder(
+            run, f"{stage}.corrections", correct, revision=1, parameters=parameters,
+            inputs={"attempts": attempts, **stored}, outside={"split": split},
+        )  # fmt: skip
 
         def build(folder: Path) -> dict[str, Any]:
-            return pair_attempts(folder, attempts.path, demonstrations.path, parameters)
+            return pair_attempts(folder, attempts.path, corrections.path, parameters)
 
         return obtain_by_builder(
-            run, f"{stage}.data", build, revision=2, parameters=parameters,
-            inputs={"attempts": attempts, "demonstrations": demonstrations},
+            run, f"{stage}.data", build, revision=3, parameters=parameters,
+            inputs={"attempts": attempts, "corrections": corrections},
         )  # fmt: skip
 
     return prepare

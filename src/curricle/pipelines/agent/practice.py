@@ -12,12 +12,16 @@ from typing import Any
 from curricle.agents.messages import check_conversation, read_messages, read_tools
 from curricle.agents.pairs import differ_in_length_only
 from curricle.agents.scoring import Attempt
+from curricle.agents.tools import offered_tools
 from curricle.agents.trajectories import balanced
 from curricle.config.agent_data import AgentPairParameters, PracticeParameters
 from curricle.errors import DataError
+from curricle.languages.registry import get_backend
+from curricle.pipelines.agent.demonstrations import CORRECTIONS
 from curricle.pipelines.agent.material import Material, chosen_materials
 from curricle.pipelines.sft.rows import write_rows
 from curricle.pipelines.tasks.files import read_rows
+from curricle.reporting.attempts import ATTEMPTS, read_attempts
 
 logger = logging.getLogger(__name__)
 
@@ -49,55 +53,63 @@ def lay_out_tasks(
 
 
 def pair_attempts(
-    folder: Path, attempts: Path, demonstrations: Path, parameters: AgentPairParameters
+    folder: Path, attempts: Path, corrections: Path, parameters: AgentPairParameters
 ) -> dict[str, Any]:
     """Write `train.jsonl`: rows of `prompt`, `chosen`, `rejected` and `tools`.
 
-    Both sides were really executed. The chosen one fixed its bug, by the full grader; the rejected
-    one did not, and not through a fault of the machine. They part where the model first said
-    something else. An attempt with a call that does not fit its tool is left out and counted: no
-    renderer writes one.
+    Both sides were really executed. The chosen one fixed its bug, by the full grader or in the
+    expert's hands; the rejected one did not, and not through a fault of the machine. They part
+    where the model first said something else. An attempt with a call that does not fit its tool is
+    left out and counted: no renderer writes one.
 
     Args:
         folder: Where it goes.
         attempts: What the rollout job wrote.
-        demonstrations: What the stage before was trained on.
-        parameters: How many pairs, and whether demonstrations may stand in.
+        corrections: What the expert did in the place of attempts that failed.
+        parameters: How many pairs, and how much of each.
 
     Raises:
         DataError: No task gives a pair.
     """
     from_task: dict[str, list[Attempt]] = defaultdict(list)
-    for row in read_rows(attempts / "attempts.jsonl"):
-        attempt = Attempt.from_json(row)
+    for attempt in read_attempts(attempts / ATTEMPTS):
         from_task[attempt.task].append(attempt)
-    shown = {row["task"]: row for row in read_rows(demonstrations / "train.jsonl")}
-    tools: list[Any] = next((row["tools"] for row in shown.values() if row["tools"]), [])
+    corrected: dict[tuple[str, int], list[Messages]] = defaultdict(list)
+    for row in read_rows(corrections / CORRECTIONS):
+        corrected[row["task"], row["sample"]].append(row["messages"])
     rows = []
     unfit = 0
     for task, tried in sorted(from_task.items()):
+        tools = _tools(tried[0].language, parameters)
         fit = [attempt for attempt in tried if _can_be_rendered(attempt, tools)]
         unfit += len(tried) - len(fit)
-        better: list[Messages] = [a.messages for a in fit if a.verdict.fixed]
-        worse: list[Messages] = [a.messages for a in fit if a.verdict.fixed is False]
-        source = "attempts"
-        if not better and parameters.demonstrations and task in shown:
-            better, source = [shown[task]["messages"]], "demonstrations"
-        draw = random.Random(f"{parameters.seed}:{task}")
-        found = list(_pairs(better, worse))
-        draw.shuffle(found)
+        failed = [attempt for attempt in fit if attempt.verdict.fixed is False]
+        found = [
+            (pair, "attempts")
+            for better in fit if better.verdict.fixed
+            for worse in failed
+            if not differ_in_length_only(better.messages, worse.messages)
+            for pair in _pairs(better.messages, worse.messages, parameters.turns)
+        ]  # fmt: skip
+        found += [
+            (pair, "corrections")
+            for worse in failed
+            for better in corrected[task, worse.sample]
+            for pair in _pairs(better, worse.messages, parameters.turns)
+        ]
+        random.Random(f"{parameters.seed}:{task}").shuffle(found)
         rows += [
             {
                 **pair, "tools": tools, "task": task, "operator": tried[0].operator,
                 "source": source, "id": f"{task}/{number}",
             }
-            for number, pair in enumerate(found[: parameters.per_task])
+            for number, (pair, source) in enumerate(found[: parameters.per_task])
         ]  # fmt: skip
     if not rows:
         fixed = sum(bool(a.verdict.fixed) for tried in from_task.values() for a in tried)
         raise DataError(
             f"no pair among {sum(map(len, from_task.values()))} attempts, of which {fixed} fixed "
-            "their bug. Raise samples or max_tasks, or allow demonstrations."
+            "their bug. Raise samples or max_tasks, or allow corrections."
         )
     chosen = balanced(
         rows, lambda row: str(row["operator"]), lambda row: str(row["id"]),
@@ -125,20 +137,16 @@ def _can_be_rendered(attempt: Attempt, tools: Sequence[Any]) -> bool:
     return True
 
 
-def _pairs(better: Sequence[Messages], worse: Sequence[Messages]) -> Iterator[dict[str, Any]]:
-    """Every pair that parts at a turn of the model, in which both sides go on and do otherwise."""
-    for chosen in better:
-        for rejected in worse:
-            if differ_in_length_only(chosen, rejected):
-                continue
-            shared = _shared(chosen, rejected)
-            sides = (chosen[shared:], rejected[shared:])
-            if shared and all(side and side[0]["role"] == "assistant" for side in sides):
-                yield {
-                    "prompt": list(chosen[:shared]),
-                    "chosen": _spoken(sides[0]),
-                    "rejected": _spoken(sides[1]),
-                }
+def _pairs(chosen: Messages, rejected: Messages, turns: int | None) -> Iterator[dict[str, Any]]:
+    """The pair, if both go on with a turn of the model where they part."""
+    shared = _shared(chosen, rejected)
+    sides = (chosen[shared:], rejected[shared:])
+    if shared and all(side and side[0]["role"] == "assistant" for side in sides):
+        yield {
+            "prompt": list(chosen[:shared]),
+            "chosen": _spoken(sides[0], turns),
+            "rejected": _spoken(sides[1], turns),
+        }
 
 
 def _shared(first: Messages, second: Messages) -> int:
@@ -158,10 +166,15 @@ def _bare(message: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in message.items() if value and key != "train"}
 
 
-def _spoken(messages: Messages) -> list[dict[str, Any]]:
-    """The messages up to the model's last word."""
-    last = max(n for n, message in enumerate(messages) if message["role"] == "assistant")
-    return [dict(message) for message in messages[: last + 1]]
+def _spoken(messages: Messages, turns: int | None) -> list[dict[str, Any]]:
+    """The messages up to the model's last word, or up to so many of its turns."""
+    spoken = [n for n, message in enumerate(messages) if message["role"] == "assistant"][:turns]
+    return [dict(message) for message in messages[: spoken[-1] + 1]]
+
+
+def _tools(language: str, parameters: AgentPairParameters) -> list[dict[str, Any]]:
+    offered = offered_tools(get_backend(language).tools, parameters.rollouts.session.tools)
+    return [tool.function_schema() for tool in offered]
 
 
 def _counted(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:

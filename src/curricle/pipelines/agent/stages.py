@@ -47,7 +47,8 @@ def agent_ipo_stage(name: str, parent: str, languages: Sequence[str], split: str
             pairs_node(name, split),
             {
                 "parent": f"{parent}_checkpoint",
-                "demonstrations": f"{parent}_data",
+                "executor": "params:executor",
+                "sandbox": "params:sandbox",
                 **material_inputs(languages),
             },
         ),
