@@ -24,11 +24,8 @@ STAGES = ("pretrain", "sft", "dpo", "lora")
 """The stages of the general curriculum, in order."""
 
 _OWN = ("corpus", *STAGES, "report")
-_SUMS = {
-    "general": ("corpus", *STAGES),
-    "__default__": ("general", "report"),
-}
-_OF_AGENTS = ("foundation", "coding_tui", "everything")
+_SUMS = {"general": ("corpus", *STAGES)}
+_OF_AGENTS = ("foundation", "coding_tui", "__default__")
 _PER_LANGUAGE = {"tasks": "tasks", "lang": "language", "eval": "evaluation"}
 """The pipelines of each language: prefix of the name, and the package that makes them."""
 
@@ -55,7 +52,7 @@ class Registry(Mapping[str, Pipeline]):
         if name in _SUMS:
             return Pipeline([self[part] for part in _SUMS[name]])
         if name in _OF_AGENTS:
-            build = (self._foundation, self._coding_tui, self._everything)
+            build = (self._foundation, self._coding_tui, self._default)
             return dict(zip(_OF_AGENTS, build, strict=True))[name]()
         if name in (stages := _agent_stages()):
             return stage_pipeline_of(stages[name])
@@ -85,7 +82,7 @@ class Registry(Mapping[str, Pipeline]):
         # `+`, unlike a list of pipelines, takes a node that several of them share once.
         return sum([self["corpus"], create_pipeline(languages, after), *tasks], Pipeline([]))
 
-    def _everything(self) -> Pipeline:
+    def _default(self) -> Pipeline:
         """All curricula and reports; the agent's foundation waits for the general one."""
         parts = [self["general"], self["report"], self._coding_tui(after=STAGES[-1])]
         for name in _of_languages():
