@@ -199,6 +199,10 @@ class TestSteppingIn:
         ] == [self.READ["arguments"], self.WRONG["arguments"]]
         assert made.messages[-2]["content"].split("\n")[1].startswith("PASSED")
 
+    def test_before_any_call_it_begins_as_always(self, bench: Bench, boundary: BugTask) -> None:
+        made = self.after(bench, boundary)
+        assert isinstance(made, Trajectory) and calls(made) == ["run_tests", "read_file", "edit"]
+
     def test_it_reads_what_was_not_read(self, bench: Bench, boundary: BugTask) -> None:
         made = self.after(bench, boundary, {"name": "run_tests", "arguments": {}})
         assert isinstance(made, Trajectory) and calls(made) == ["run_tests", "read_file", "edit"]

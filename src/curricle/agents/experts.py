@@ -115,7 +115,7 @@ def demonstrate_fix(
     session: SessionParameters | None = None,
     expert: ExpertParameters | None = None,
     reaching: Mapping[str, Sequence[str]] | None = None,
-    after: Sequence[Mapping[str, Any]] = (),
+    after: Sequence[Mapping[str, Any]] | None = None,
 ) -> Trajectory | Dropped:
     """Fix a bug in a session, and record it. Depends on its arguments alone.
 
@@ -138,16 +138,16 @@ def demonstrate_fix(
     """
     session, expert = session or SessionParameters(), expert or ExpertParameters()
     draw = random.Random(f"{seed}:{task.id}")
-    detours = () if after else _draw_detours(expert, session, draw)
+    detours = _draw_detours(expert, session, draw) if after is None else ()
     for taken in dict.fromkeys((detours, ())):
         environment = bug_session(task, prepared, backend, run, session, reaching)
         recorder = Recorder(environment, expert.train_mistakes)
         script = _Script(task, recorder, backend, expert, taken, draw)
         try:
-            if after:
-                script.go_on(after)
-            else:
+            if after is None:
                 script.play()
+            else:
+                script.go_on(after)
         except Stuck as stuck:
             if not taken:
                 return Dropped(task.id, task.mutant.mutant.operator, str(stuck))
@@ -235,6 +235,8 @@ class _Script:
         for call in calls:
             self._recorder.call(call["name"], "", True, **call["arguments"])
         session = self._recorder.session
+        if not calls:
+            self._require(self._test() == "failed", "the tests do not fail")
         if session.place != (self._bug.file, self._bug.function):
             self._read(self._bug.function)
         self._end(session.workspace.read(self._bug.file))

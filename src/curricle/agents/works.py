@@ -50,7 +50,7 @@ def fix_item(item: Mapping[str, Any], expert: Expert) -> dict[str, Any]:
     played = demonstrate_fix(
         BugTask.from_json(item["task"]), prepared, worker.backend, run, expert.count_tokens,
         seed=item["seed"], session=SessionParameters.model_validate(item["session"]),
-        expert=ExpertParameters.model_validate(item["expert"]), after=item.get("after", ()),
+        expert=ExpertParameters.model_validate(item["expert"]), after=item.get("after"),
     )  # fmt: skip
     if isinstance(played, Trajectory):
         return {"trajectory": played.to_json()}

@@ -118,4 +118,5 @@ def test_the_expert_steps_in_before_the_first_edit_and_after_each_that_was_made(
     assert names(whole) == [[read], [read, edit], [read, edit, edit, edit]]
     assert names(whole, 1) == [[read]]
     unread = {"role": "assistant", "content": "$ edit"}
-    assert names([*ASKED, *READ, unread, printed("", "error"), *WRONG]) == []
+    assert names([*ASKED, *READ, unread, printed("", "error"), *WRONG]) == [[read]]
+    assert names([*ASKED, unread, printed("", "error")]) == [[]], "in the very beginning"

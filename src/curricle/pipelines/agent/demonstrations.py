@@ -173,6 +173,8 @@ def points_to_step_in(
 ) -> list[list[dict[str, Any]]]:
     """The calls of an attempt before its first edit, and after each edit that was carried out.
 
+    Of an attempt that never came to an edit, the calls that it made until it said something else.
+
     Args:
         messages: The attempt's transcript.
         points: At most so many; a call that cannot be made again ends them.
@@ -186,12 +188,12 @@ def points_to_step_in(
         if len(made) != 1 or message.get("content") or observation["role"] != "tool":
             break
         is_edit = made[0]["name"] in EDITS
-        if is_edit and not found and calls:
+        if is_edit and not found:
             found.append(list(calls))
         calls.append({"name": made[0]["name"], "arguments": dict(made[0]["arguments"])})
         if is_edit and not str(observation["content"]).startswith("error:"):
             found.append(list(calls))
-    return found[:points]
+    return (found or [calls])[:points]
 
 
 def demonstrate_answers(
