@@ -104,6 +104,10 @@ def test_a_correction_is_preferred_to_what_the_model_did_in_its_place(tmp_path: 
     assert row["prompt"] == [*ASKED, *WRONG]
     assert (row["chosen"], row["rejected"]) == ([RIGHT[0]], [AGAIN[0]]), "the decision alone"
     assert report["by_source"] == {"corrections": 1}
+    printed_otherwise = [WRONG[0], printed("edit", "edited at 0x2")]
+    astray = [*ASKED, {**WRONG[0], "train": False}, printed_otherwise[1], *RIGHT, END]
+    with pytest.raises(DataError, match="no pair among 1 attempts"):
+        paired(tmp_path / "astray", failed, corrections=[{**corrected, "messages": astray}])
     of_another = {**corrected, "sample": 4}
     with pytest.raises(DataError, match="no pair among 1 attempts"):
         paired(tmp_path / "other", failed, corrections=[of_another])

@@ -141,6 +141,8 @@ def _pairs(chosen: Messages, rejected: Messages, turns: int | None) -> Iterator[
     """The pair, if both go on with a turn of the model where they part."""
     shared = _shared(chosen, rejected)
     sides = (chosen[shared:], rejected[shared:])
+    if sides[0] and sides[0][0].get("train") is False:
+        return  # what the model did, done again, printed something else: an address, a time
     if shared and all(side and side[0]["role"] == "assistant" for side in sides):
         yield {
             "prompt": list(chosen[:shared]),
