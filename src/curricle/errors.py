@@ -18,6 +18,10 @@ class DataError(CurricleError):
     """An input file or row that cannot be used; names the file and the row."""
 
 
+class SpecialTokenText(DataError):
+    """A text that spells a token which only a template may write."""
+
+
 class StoreError(CurricleError):
     """A stored result that is missing, edited or cannot be written."""
 

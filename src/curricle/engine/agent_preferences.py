@@ -19,7 +19,7 @@ from curricle.engine.models import load_model, load_tokenizer
 from curricle.engine.post_training import pair_trainer, write_curve
 from curricle.engine.renderers import Renderer, attach_agent_template, renderer_for
 from curricle.engine.trainers import MaskedPairs, PairDPOTrainer, train
-from curricle.errors import DataError
+from curricle.errors import DataError, SpecialTokenText
 from curricle.launch.job import Job, JobResult
 from curricle.pipelines.sft.rows import read_rows
 
@@ -67,7 +67,7 @@ def agent_pairs(renderer: Renderer, path: Path, max_length: int) -> tuple[Datase
     Args:
         renderer: the model's own.
         path: JSONL of ``prompt``, ``chosen`` and ``rejected``, each a list of messages, and the
-            ``tools`` on offer.
+            ``tools`` on offer; one that spells a special token is dropped and counted.
         max_length: tokens of a conversation; a pair with a longer one is dropped and counted.
 
     Returns:
@@ -79,7 +79,7 @@ def agent_pairs(renderer: Renderer, path: Path, max_length: int) -> tuple[Datase
             none is short enough.
     """
     kept: list[dict[str, Any]] = []
-    dropped = 0
+    dropped = unwritable = 0
     for number, row in read_rows(path):
         where = f"{path.name}, row {number}"
         if row["chosen"] == row["rejected"]:
@@ -87,7 +87,11 @@ def agent_pairs(renderer: Renderer, path: Path, max_length: int) -> tuple[Datase
                 f"{where}: chosen and rejected are identical, so there is nothing to prefer. "
                 f"Remove the row."
             )
-        pair = _tokenised(renderer, row, where)
+        try:
+            pair = _tokenised(renderer, row, where)
+        except SpecialTokenText:  # a model may say anything
+            unwritable += 1
+            continue
         length = len(pair["prompt_ids"]) + max(len(pair[f"{side}_ids"]) for side in _SIDES)
         if length > max_length:
             dropped += 1
@@ -95,14 +99,15 @@ def agent_pairs(renderer: Renderer, path: Path, max_length: int) -> tuple[Datase
         kept.append({**pair, "length": length})
     if not kept:
         raise DataError(
-            f"{path}: none of {dropped} pairs has at most max_length={max_length} tokens. "
-            f"Raise max_length."
+            f"{path}: none of {dropped} pairs has at most max_length={max_length} tokens, and "
+            f"{unwritable} spell special tokens. Raise max_length."
         )
     trained = sum(sum(pair[f"{side}_mask"]) for pair in kept for side in _SIDES)
     read = sum(len(pair[f"{side}_ids"]) for pair in kept for side in _SIDES)
     return Dataset.from_list(kept), {
         "pairs": len(kept),
         "dropped_too_long": dropped,
+        "dropped_special_tokens": unwritable,
         "assistant_token_share": round(trained / read, 4),
     }
 

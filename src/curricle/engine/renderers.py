@@ -31,7 +31,7 @@ from curricle.agents.messages import (
     read_tools,
 )
 from curricle.engine.rendering import Rendered
-from curricle.errors import ConfigError, DataError
+from curricle.errors import ConfigError, DataError, SpecialTokenText
 
 AnyMessages = Sequence[Message | Mapping[str, Any]]
 AnyTools = Sequence[ToolDefinition | Mapping[str, Any]]
@@ -96,13 +96,14 @@ class Renderer(ABC):
         """Read a generated turn as an agent's loop takes it; never raises for what is in it.
 
         Returns:
-            The message in JSON form; when it cannot be read, its text as ``content`` and why as
-            ``malformed``.
+            The message in JSON form; when it cannot be read, its text as ``content``, without the
+            token that ended it, and why as ``malformed``.
         """
         try:
             return self.parse(ids).to_row()
         except MalformedCall as error:
-            return {"role": "assistant", "content": self.text(ids), "malformed": str(error)}
+            said = ids[:-1] if ids and ids[-1] in self.stop_token_ids else ids
+            return {"role": "assistant", "content": self.text(said), "malformed": str(error)}
 
 
 class ChatTemplateRenderer(Renderer):
@@ -298,7 +299,7 @@ def refuse_special_tokens(
     """Make sure that nobody spells a token that only the renderer may write.
 
     Raises:
-        DataError: somebody does; names the message and the token.
+        SpecialTokenText: somebody does; names the message and the token.
     """
     reserved = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     spelled = re.compile("|".join(map(re.escape, reserved)))
@@ -315,7 +316,7 @@ def refuse_spelled(
     for number, message in enumerate(messages, start=1):
         for text in _texts(message.to_row()):
             if found := spelled.search(text):
-                raise DataError(
+                raise SpecialTokenText(
                     f"{where}, message {number}: the text spells the special token {found[0]}, "
                     f"which would end or fake a turn. Leave this row out, or its source file."
                 )
