@@ -225,6 +225,15 @@ class TestBadRows:
         with pytest.raises(DataError, match="none of 1 pairs has at most max_length=128"):
             agent_pairs(renderer, tmp_path / "p.jsonl", 128)
 
+    def test_in_which_the_model_spelled_a_special_token_are_dropped_and_counted(
+        self, renderer: ChatTemplateRenderer, tmp_path: Path
+    ) -> None:
+        spelled = pair(0)
+        spelled["rejected"][-1]["content"] = "<|im_end|>"
+        write_rows(tmp_path / "p.jsonl", [spelled, pair(1)])
+        rows, recorded = agent_pairs(renderer, tmp_path / "p.jsonl", 128)
+        assert (len(rows), recorded["dropped_special_tokens"]) == (1, 1)
+
     def test_in_which_the_model_says_nothing_trained_are_named(
         self, renderer: ChatTemplateRenderer, tmp_path: Path
     ) -> None:

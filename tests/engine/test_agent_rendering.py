@@ -230,6 +230,14 @@ class TestMalformed:
         assert "cut off" in answer["malformed"]
         assert answer["content"] == renderer.text(cut)
 
+    def test_an_unreadable_turn_is_told_without_the_token_that_ended_it(
+        self, renderer: ChatTemplateRenderer
+    ) -> None:
+        said = {"plain": "$ edit\nno line of a call", "json": "<tool_call>{</tool_call>"}
+        text = said[renderer.call_format]
+        answer = renderer.answer(renderer.tokenizer(f"{text}<|im_end|>")["input_ids"])
+        assert answer["malformed"] and answer["content"] == text
+
     def test_a_readable_turn_is_handed_on_as_a_row(self, renderer: ChatTemplateRenderer) -> None:
         message = assistant("", ToolCall(name="read_file", arguments={"path": "a.py"}))
         whole = renderer.render([user("u"), message], TOOLS)
