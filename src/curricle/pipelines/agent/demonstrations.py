@@ -161,7 +161,7 @@ def demonstrate_corrections(
         for key, one in zip(items, played, strict=True):
             if isinstance(one, Trajectory):
                 rows.append({"task": of[key].task, "sample": of[key].sample,
-                             "messages": list(one.messages), "tools": list(one.tools)})  # fmt: skip
+                             "messages": list(one.messages)})  # fmt: skip
             else:
                 dropped[one.reason] += 1
     write_rows(folder / CORRECTIONS, rows)

@@ -120,9 +120,11 @@ def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
         **stored: Stored,
     ) -> Stored:
         from curricle.pipelines.agent.demonstrations import Studio, demonstrate_corrections
+        from curricle.pipelines.agent.material import chosen_materials
         from curricle.pipelines.agent.practice import pair_attempts
         from curricle.reporting.attempts import ATTEMPTS, read_attempts
 
+        materials = chosen_materials(_materials(stored), parameters.operators)
         attempts = obtain_by_job(
             run, step=f"{stage}.rollouts", kind="rollout",
             inputs={"model": parent.candidate, **stored},
@@ -135,9 +137,7 @@ def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
 
         def correct(folder: Path) -> dict[str, Any]:
             tried = read_attempts(attempts.path / ATTEMPTS)
-            return demonstrate_corrections(
-                folder, tried, _materials(stored), split, parameters, studio
-            )
+            return demonstrate_corrections(folder, tried, materials, split, parameters, studio)
 
         corrections = obtain_by_builder(
             run, f"{stage}.corrections", correct, revision=1, parameters=parameters,
