@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from curricle.agents.hosting import Answered, HostedEnvironments
+from curricle.agents.remote import RemoteEnvironments
 from curricle.errors import ExecutionFailed
 from tests.agents.hosted import FUNCTION
 
@@ -82,3 +83,14 @@ def test_environments_that_cannot_be_set_up_end_the_run() -> None:
     ):
         broken.open("a", {})
         next_answer(broken)
+
+
+def test_nothing_is_computed_while_a_model_thinks(hosted: HostedEnvironments) -> None:
+    with RemoteEnvironments(hosted) as room:
+        environment = room.task("a", {}, []).open()
+        environment.step({"content": "1"})
+        before = time.process_time()
+        time.sleep(0.6)
+        assert time.process_time() - before < 0.1
+        answered, _ = environment.step({"content": "2"})
+        assert answered is not None and str(answered["content"]).startswith("3 ")

@@ -193,8 +193,13 @@ class HostedEnvironments:
                 seat.queue = deque(request for request in seat.queue if request.name != name)
                 seat.queue.append(_Request(name, "close", {"name": name}))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to wait for."""
+        return any(seat.current or seat.queue or not seat.is_ready for seat in self._seats)
+
     def poll(self, timeout_s: float) -> list[Answered]:
-        """Return what was answered, waiting for at most ``timeout_s``.
+        """Return what was answered, waiting for at most ``timeout_s`` if there is anything to come.
 
         Raises:
             ExecutionFailed: workers cannot start, or the environment has a defect.

@@ -15,7 +15,8 @@ from curricle.agents.conversation import RolloutTask
 from curricle.agents.hosting import Answered, HostedEnvironments
 from curricle.errors import InfrastructureFault
 
-_POLL_S = 0.05
+_POLL_S = 0.01
+_IDLE_S = 0.1
 _MASKED = "the environment is gone"
 
 Message = Mapping[str, Any]
@@ -88,7 +89,9 @@ class RemoteEnvironments:
         try:
             with self._hosted as hosted:
                 while not self._closing.is_set():
-                    self._pass_on(hosted)
+                    # Whoever has nothing to do must sleep: this thread shares its interpreter with
+                    # the one that generates.
+                    self._pass_on(hosted, 0.0 if hosted.is_busy else _IDLE_S)
                     for answer in hosted.poll(_POLL_S):
                         waiting = self._answers.get(answer.name)
                         if waiting is not None:
@@ -98,12 +101,13 @@ class RemoteEnvironments:
             for waiting in list(self._answers.values()):
                 waiting.put(error)
 
-    def _pass_on(self, hosted: HostedEnvironments) -> None:
+    def _pass_on(self, hosted: HostedEnvironments, timeout_s: float) -> None:
         while True:
             try:
-                verb, name, item = self._requests.get_nowait()
+                verb, name, item = self._requests.get(timeout_s > 0, timeout_s or None)
             except Empty:
                 return
+            timeout_s = 0.0
             try:
                 if verb == "open":
                     hosted.open(name, item)
