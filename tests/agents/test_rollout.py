@@ -56,8 +56,11 @@ class Scripted:
     waiting: list[Turn] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     most_waiting: int = 0
+    unlike: list[list[tuple[int, ...]]] = field(default_factory=list)
+    heeds_unlike: bool = True
 
     def submit(self, turn: Turn) -> None:
+        self.unlike.append([tuple(answer) for answer in turn.unlike])
         self.seen.setdefault(turn.conversation, []).extend(turn.tokens)
         self.waiting.append(turn)
 
@@ -118,6 +121,29 @@ def run(
             max_new_tokens=max_new_tokens,
         )
     }  # fmt: skip
+
+
+@dataclass
+class Spending(Counting):
+    """An environment in which the third step alone changes something."""
+
+    def step(self, message: Message) -> tuple[Message | None, bool]:
+        observation, done = super().step(message)
+        assert observation is not None
+        return {**observation, "spent": len(self.taken) != 3}, done
+
+
+@pytest.mark.parametrize(("avoids", "heeds"), [(True, True), (True, False), (False, True)])
+def test_answers_that_changed_nothing_are_named_until_something_changes(
+    avoids: bool, heeds: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    generator = Scripted(lambda turn: say(f"{len(generator.unlike)}"), heeds_unlike=heeds)
+    ended = run({"a": lambda: Spending(steps=5)}, generator, avoid_repeats=avoids)["a"]
+    first, second, fourth = (tuple(say(text)) for text in "124")
+    named = [[], [first], [first, second], [], [fourth]]
+    assert generator.unlike == (named if avoids and heeds else [[]] * 5)
+    assert not any("spent" in message for message in ended.messages)
+    assert ("may repeat" in caplog.text) == (avoids and not heeds)
 
 
 def test_a_conversation_alternates_until_its_environment_is_done() -> None:

@@ -66,12 +66,14 @@ class TestFixingABug:
         source = said(session, "read_file", path=FILE, name="merge")
         assert "if merged and start < merged[-1][1]:" in source
         assert '"""' not in source, "documentation is not shown"
+        assert session.is_spent, "reading changes nothing"
         edited = said(
             session,
             "edit",
             old="if merged and start < merged[-1][1]:",
             new="if merged and start <= merged[-1][1]:",
         )
+        assert not session.is_spent
         assert edited.startswith("edited intervals.py:")
         assert said(session, "run_tests").startswith("PASSED ")
         assert session.step(conclusion()) == (None, True)
@@ -142,12 +144,13 @@ class TestFixingABug:
         first, *rest = said(session, "edit", **wrong).splitlines()
         assert first.startswith("edited") and rest[0].startswith("FAILED")
         assert rest[1:] == ["the edit is taken back"], "no failure is described"
+        assert session.is_spent
         assert not session.record.patch.changes and session.record.tried
         assert said(session, "edit", **wrong).startswith("error: this was tried")
         assert [made.outcome for made in session.record.calls] == ["failed", "tried"]
         right = {**wrong, "new": "start <= merged[-1][1]"}
         assert said(session, "edit", **right).splitlines()[1].startswith("PASSED")
-        assert session.record.patch.changes, "what passes stays"
+        assert session.record.patch.changes and not session.is_spent, "what passes stays"
 
     def test_what_was_taken_back_still_tells_why_the_bug_is_not_fixed(
         self, bench: Bench, boundary: BugTask

@@ -60,8 +60,8 @@ def test_logits_of_packed_pieces_equal_those_of_transformers(llama: LlamaForCaus
     decoder = LlamaDecoder(llama)
     prompts = [prompt(5, 1), prompt(70, 2), prompt(200, 3)]
     caches = [decoder.new_cache() for _ in prompts]
-    decoder.forward([Piece(c, p[:-3], False) for c, p in zip(caches, prompts, strict=True)])
-    decoder.forward([Piece(c, p[-3:-1], False) for c, p in zip(caches, prompts, strict=True)])
+    decoder.forward([Piece(c, p[:-3], wanted=0) for c, p in zip(caches, prompts, strict=True)])
+    decoder.forward([Piece(c, p[-3:-1], wanted=0) for c, p in zip(caches, prompts, strict=True)])
     logits = decoder.forward([Piece(c, p[-1:]) for c, p in zip(caches, prompts, strict=True)])
     with torch.no_grad():
         expected = [llama(torch.tensor([tokens])).logits[0, -1] for tokens in prompts]
@@ -109,6 +109,60 @@ def test_an_answer_does_not_depend_on_what_is_generated_beside_it(
         done = finish(generator, len(turns))
         answers.append({name: (done[name].tokens, done[name].log_probabilities) for name in done})
     assert answers[0] == answers[1] == answers[2]
+
+
+def cheapest_detour(model: PreTrainedModel, tokens: list[int], answer: list[int]) -> list[int]:
+    """The answer that leaves a greedy one where that costs least, by the library's logits."""
+    ids = torch.tensor([[*tokens, *answer]])
+    with torch.no_grad():
+        spoken = model(ids).logits[0].log_softmax(-1)[len(tokens) - 1 : -1]
+    along, ways = 0.0, []
+    for place, token in enumerate(answer):
+        others = spoken[place].clone()
+        others[token] = float("-inf")
+        ways.append((along + float(others.max()), place, int(others.argmax())))
+        along += float(spoken[place, token])
+    _, place, other = max(ways)
+    begun = [*answer[:place], other]
+    if other == 1 or len(begun) == len(answer):
+        return begun
+    return [*begun, *library_answer(model, [*tokens, *begun], len(answer) - len(begun))]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_place_of_an_answer_that_is_not_to_be_given_comes_the_likeliest_other(
+    llama: LlamaForCausalLM, seed: int
+) -> None:
+    tokens = prompt(40, seed)
+    first = library_answer(llama, tokens, 8)
+    generator = BatchedGenerator(LlamaDecoder(llama), stop_tokens=[1], log_probabilities=True)
+    generator.submit(Turn("beside", prompt(30, seed + 50), 20))
+    generator.submit(Turn("a", tokens, 8, unlike=[first]))
+    answered = finish(generator, 2)
+    assert list(answered["beside"].tokens) == library_answer(llama, prompt(30, seed + 50), 20)
+    assert list(answered["a"].tokens) == cheapest_detour(llama, tokens, first)
+    assert len(answered["a"].log_probabilities) == len(answered["a"].tokens)
+    # The conversation goes on from the answer that was given.
+    spoken = [*tokens, *answered["a"].tokens, *prompt(5)]
+    generator.submit(Turn("a", prompt(5), 8))
+    assert list(finish(generator, 1)["a"].tokens) == library_answer(llama, spoken, 8)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_many_answers_can_be_unwanted(llama: LlamaForCausalLM, temperature: float) -> None:
+    given: list[tuple[int, ...]] = []
+    for _ in range(12):
+        generator = BatchedGenerator(LlamaDecoder(llama), stop_tokens=[1])
+        generator.submit(Turn("a", prompt(20), 4, temperature=temperature, seed=1, unlike=given))
+        given.append(tuple(finish(generator, 1)["a"].tokens))
+    assert len(set(given)) == 12
+
+
+def test_an_answer_is_given_when_there_is_no_other(llama: LlamaForCausalLM) -> None:
+    generator = BatchedGenerator(LlamaDecoder(llama), stop_tokens=[])
+    every = [[token] for token in range(VOCABULARY)]
+    generator.submit(Turn("a", prompt(20), 1, unlike=every))
+    assert len(finish(generator, 1)["a"].tokens) == 1
 
 
 def test_little_work_takes_one_thread_and_gives_the_others_back() -> None:

@@ -53,8 +53,8 @@ def test_packed_pieces_have_the_logits_of_whole_conversations(name: str) -> None
     decoder = LibraryDecoder(model)
     prompts = [prompt(5, 1), prompt(70, 2), prompt(150, 3)]
     caches = [decoder.new_cache() for _ in prompts]
-    decoder.forward([Piece(c, p[:-3], False) for c, p in zip(caches, prompts, strict=True)])
-    decoder.forward([Piece(c, p[-3:-1], False) for c, p in zip(caches, prompts, strict=True)])
+    decoder.forward([Piece(c, p[:-3], wanted=0) for c, p in zip(caches, prompts, strict=True)])
+    decoder.forward([Piece(c, p[-3:-1], wanted=0) for c, p in zip(caches, prompts, strict=True)])
     logits = decoder.forward([Piece(c, p[-1:]) for c, p in zip(caches, prompts, strict=True)])
     with torch.no_grad():
         expected = [model(torch.tensor([tokens])).logits[0, -1] for tokens in prompts]

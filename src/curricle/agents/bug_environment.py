@@ -149,7 +149,10 @@ class BugEnvironment:
 
     def step(self, message: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, bool]:
         """Take the model's message; give the observation and whether it is over."""
-        return self.session.step(message)
+        observation, done = self.session.step(message)
+        if observation is not None:
+            observation["spent"] = self.session.is_spent
+        return observation, done
 
     def score(self) -> Score:
         """Grade what was changed; `details` is an `Attempt` in its JSON form."""

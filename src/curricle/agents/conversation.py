@@ -22,7 +22,8 @@ class Environment(Protocol):
         """Take the agent's message; return the observation, and whether it was the last.
 
         Whatever the agent writes gives an observation. ``malformed`` says why a call could not be
-        read.
+        read. An observation that is ``spent`` says that the answer changed nothing, so that the
+        same one would give the same again; the agent does not see the word.
 
         Raises:
             InfrastructureFault: the environment failed, not the agent.

@@ -29,6 +29,8 @@ class Turn:
         seed: with a temperature, decides the answer together with the tokens.
         messages: the whole conversation as messages, for generators that speak those.
         tools: schemas of the tools, for the same.
+        unlike: answers, their stop token with them, that are not to be given (again). Where one of
+            them would come, the likeliest other answer does.
     """
 
     conversation: str
@@ -38,6 +40,7 @@ class Turn:
     seed: int = 0
     messages: Sequence[Mapping[str, Any]] = ()
     tools: Sequence[Mapping[str, Any]] = ()
+    unlike: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ class Completion:
 
 class Generator(Protocol):
     """Generates for many conversations. Used from one thread."""
+
+    @property
+    def heeds_unlike(self) -> bool:
+        """Whether ``Turn.unlike`` is heeded; servers and some libraries have no way to."""
 
     def submit(self, turn: Turn) -> None:
         """Queue a turn; returns at once."""

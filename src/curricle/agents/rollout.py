@@ -58,6 +58,7 @@ class _Conversation:
     prompt_ids: list[int] = field(default_factory=list)
     completion_ids: list[int] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
+    spent: list[tuple[int, ...]] = field(default_factory=list)  # answers that would change nothing
 
     def keep(self, tokens: Sequence[int], written: bool) -> None:
         """Remember tokens that were read or written, in their order."""
@@ -132,6 +133,9 @@ class _Rollouts:
         self._renderer = renderer
         self._parameters = parameters
         self._max_new_tokens = max_new_tokens
+        self._avoids_repeats = parameters.avoid_repeats and generator.heeds_unlike
+        if parameters.avoid_repeats and not generator.heeds_unlike:
+            logger.warning("avoid_repeats: this generator cannot; its conversations may repeat")
         self._open: dict[str, _Conversation] = {}
         self._calls: deque[tuple[_Conversation, str, Callable[[], Any]]] = deque()
         self._returned: SimpleQueue[_Returned] = SimpleQueue()
@@ -275,6 +279,7 @@ class _Rollouts:
             self._generator.submit(Turn(
                 task.name, tokens, min(self._max_new_tokens, room), task.temperature, task.seed,
                 messages=tuple(conversation.messages), tools=_offered(conversation),
+                unlike=tuple(conversation.spent),
             ))  # fmt: skip
 
     def _take_answer(self, conversation: _Conversation, completion: Completion) -> None:
@@ -301,19 +306,28 @@ class _Rollouts:
             message = self._renderer.answer(completion.tokens)
         conversation.malformed += bool(message.get("malformed"))
         conversation.messages.append(message)
-        environment, cut_off = conversation.environment, completion.ending != "stop"
+        environment = conversation.environment
         assert environment is not None
-        self._call(conversation, "step", lambda: (*environment.step(message), cut_off))
+        self._call(conversation, "step", lambda: (*environment.step(message), completion))
 
     def _take_observation(
-        self, conversation: _Conversation, observation: Message | None, done: bool, cut_off: bool
+        self,
+        conversation: _Conversation,
+        observation: Message | None,
+        done: bool,
+        completion: Completion,
     ) -> None:
         tokens: list[int] = []
         if observation is not None:
-            observation = _addressed(observation)
+            observation, spent = _addressed(observation), observation.get("spent", False)
+            if not spent:
+                conversation.spent.clear()
+            elif self._avoids_repeats:
+                conversation.spent.append(tuple(completion.tokens))
             if self._renderer is not None:
                 observation, tokens = self._shown(self._renderer, observation)
-                if cut_off:  # what the agent sees next stands after an ended turn
+                # What the agent sees next stands after an ended turn.
+                if completion.ending != "stop":
                     tokens = [self._renderer.stop_token_ids[0], *tokens]
             conversation.messages.append(observation)
         if done or observation is None:
@@ -395,4 +409,4 @@ def _addressed(observation: Message) -> Message:
     """Return an observation that no tool gave, of a call that could not be read, as the user's."""
     if observation.get("role") == "tool" and not observation.get("name"):
         return {"role": "user", "content": observation.get("content", "")}
-    return dict(observation)
+    return {name: value for name, value in observation.items() if name != "spent"}

@@ -103,6 +103,7 @@ class ToolSession:
         self._place: _Place | None = None
         self._before: list[Workspace] = []  # each edit, the last one at the end
         self._failed: list[Changes] = []  # what was taken back because tests failed
+        self._changed = True
         self._ending: Ending | None = None
         self._answer = self._note = ""
 
@@ -118,6 +119,11 @@ class ToolSession:
             self._ending, self._turns, tuple(self._calls), self.workspace.patch, self._answer,
             self._note, self._failed[-1] if self._failed else {},
         )  # fmt: skip
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the last step changed nothing, so that the same one would give the same again."""
+        return not self._changed
 
     @property
     def place(self) -> tuple[str, str]:
@@ -141,6 +147,7 @@ class ToolSession:
         """
         assert self._ending is None, "the session is over"
         self._turns += 1
+        before = dict(self.workspace.changes)
         read = _read(message)
         self._messages.append(read.row)
         if read.call is None and not read.malformed:
@@ -168,6 +175,7 @@ class ToolSession:
         if call is None:
             observation = {"role": "user", "content": shown}
         self._messages.append(observation)
+        self._changed = dict(self.workspace.changes) != before
         self._ending = self._ending or self._exhausted()
         return dict(observation), self._ending is not None
 

@@ -88,6 +88,9 @@ class RolloutParameters(Parameters):
         max_turns: answers of one conversation.
         max_tokens: tokens of one conversation, prompt and observations among them.
         observation_tokens: of one observation; a longer one is cut.
+        avoid_repeats: an answer that changed nothing (a failed edit, a call that was refused, a
+            file that was read) is not given again before something changed: the likeliest other
+            one comes in its place. Servers cannot do this, which is logged.
         conversation_timeout_s: wall clock of one conversation.
         step_timeout_s: wall clock of one call into the environment, which has limits of its own:
             this one is for what should never happen.
@@ -98,5 +101,6 @@ class RolloutParameters(Parameters):
     max_turns: int = Field(default=12, ge=1)
     max_tokens: int = Field(default=2048, ge=1)
     observation_tokens: int = Field(default=512, ge=32)
+    avoid_repeats: bool = False
     conversation_timeout_s: float = Field(default=600.0, gt=0)
     step_timeout_s: float = Field(default=180.0, gt=0)

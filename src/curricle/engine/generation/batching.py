@@ -20,6 +20,7 @@ import torch
 
 from curricle.agents.generator import Completion, Ending, Turn
 from curricle.engine.generation.cache import BLOCK, ConversationCache, room_for
+from curricle.engine.generation.detours import Detours
 from curricle.engine.generation.ragged import ATTENTION_BLOCK, Decoder, Piece
 from curricle.errors import ConfigError
 
@@ -37,6 +38,7 @@ class _Answer:
     draw: random.Random
     tokens: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
+    detours: Detours | None = None  # where there are answers that are not to be given
 
 
 @dataclass
@@ -84,6 +86,11 @@ class BatchedGenerator:
         self._conversations: dict[str, _Conversation] = {}  # least recently finished first
         self._waiting: dict[str, Turn] = {}
         self._running: dict[str, _Answer] = {}
+
+    @property
+    def heeds_unlike(self) -> bool:
+        """See :class:`curricle.agents.generator.Generator`."""
+        return True
 
     @property
     def cached_tokens(self) -> int:
@@ -171,6 +178,7 @@ class BatchedGenerator:
             read=len(tokens) - entry.cache.length,
             reused=entry.cache.length,
             draw=random.Random(f"{turn.seed} {len(tokens)}"),
+            detours=Detours(turn.unlike) if turn.unlike else None,
         )  # fmt: skip
 
     def _longest_prefix(self, name: str, tokens: Sequence[int]) -> tuple[_Conversation | None, int]:
@@ -223,9 +231,9 @@ class BatchedGenerator:
     def _step(self) -> list[Completion]:
         """Read what is unread, within the budget, and decode one token of all others."""
         pieces: list[Piece] = []
-        deciding: list[str] = []
+        deciding: list[tuple[str, tuple[int, ...]]] = []
         budget = self._prefill_tokens
-        for name in self._running:
+        for name, answer in self._running.items():
             entry = self._conversations[name]
             start, end = entry.cache.length, len(entry.tokens)
             if end - start > 1:
@@ -233,22 +241,66 @@ class BatchedGenerator:
                     end = max(start, (start + budget) // ATTENTION_BLOCK * ATTENTION_BLOCK)
                 budget -= end - start
             if end > start:
-                complete = end == len(entry.tokens)
-                pieces.append(Piece(entry.cache, entry.tokens[start:end], complete))
-                if complete:
-                    deciding.append(name)
+                tokens = entry.tokens[start:end]
+                if end < len(entry.tokens):
+                    pieces.append(Piece(entry.cache, tokens, wanted=0))
+                    continue
+                ahead = self._ahead(answer, min(budget, answer.limit - end - 1))
+                budget -= len(ahead)
+                pieces.append(Piece(entry.cache, [*tokens, *ahead], wanted=1 + len(ahead)))
+                deciding.append((name, ahead))
         logits = self._decoder.forward(pieces)
-        if not deciding:
-            return []
-        chosen = self._choose(logits, [self._running[name] for name in deciding])
+        rows = iter(torch.split(logits, [1 + len(ahead) for _, ahead in deciding]))
         completed = []
-        for name, token in zip(deciding, chosen, strict=True):
-            answer, entry = self._running[name], self._conversations[name]
-            answer.tokens.append(token)
-            entry.tokens.append(token)
-            if ending := self._ending(answer, len(entry.tokens), token):
+        for name, ahead in deciding:
+            if ending := self._go_on(name, ahead, next(rows)):
                 completed.append(self._complete(name, ending))
         return completed
+
+    def _ahead(self, answer: _Answer, budget: int) -> tuple[int, ...]:
+        """Return what an unwanted answer says next: it is likely, and read at once, to compare."""
+        if answer.detours is None:
+            return ()
+        return answer.detours.ahead(answer.tokens)[:-1][: max(0, budget)]
+
+    def _go_on(self, name: str, ahead: Sequence[int], logits: torch.Tensor) -> Ending | None:
+        """Take tokens as long as they are those that were read ahead, and one more.
+
+        Args:
+            name: of the conversation.
+            ahead: tokens in the cache that the answer may not say.
+            logits: before each of them and after the last: ``(1 + ahead, vocabulary)``.
+        """
+        answer, entry = self._running[name], self._conversations[name]
+        for place, row in enumerate(logits):
+            token = self._choose(row, answer)
+            if answer.detours is not None:
+                answer.detours.pass_by(answer.tokens, token, row)
+            answer.tokens.append(token)
+            entry.tokens.append(token)
+            ending = self._ending(answer, len(entry.tokens), token)
+            if ending or place == len(ahead) or token != ahead[place]:
+                break
+        while ending and self._turned_back(answer, entry):
+            ending = self._ending(answer, len(entry.tokens), answer.tokens[-1])
+        # The last token is read by the next step.
+        entry.cache.truncate(min(entry.cache.length, len(entry.tokens) - 1))
+        return ending
+
+    def _turned_back(self, answer: _Answer, entry: _Conversation) -> bool:
+        """Whether an answer is not to be given, and was left at the likeliest place for another."""
+        if answer.detours is None:
+            return False
+        detour = answer.detours.instead_of(answer.tokens)
+        if detour is None:
+            return False
+        beginning = len(entry.tokens) - len(answer.tokens)
+        answer.tokens = list(detour.tokens)
+        kept = len(detour.tokens) - 1
+        if self._with_log_probabilities:
+            answer.log_probabilities[kept:] = [detour.log_probability]
+        entry.tokens[beginning:] = detour.tokens
+        return True
 
     def _ending(self, answer: _Answer, length: int, token: int) -> Ending | None:
         if token in self._stop:
@@ -269,23 +321,14 @@ class BatchedGenerator:
             reused_tokens=answer.reused,
         )
 
-    def _choose(self, logits: torch.Tensor, answers: list[_Answer]) -> list[int]:
-        """Take the likeliest token of each row, or draw one."""
-        chosen = logits.argmax(dim=1)
-        drawn = [row for row, answer in enumerate(answers) if answer.turn.temperature > 0]
-        if drawn:
-            turns = [answers[row].turn for row in drawn]
-            temperatures = torch.tensor([turn.temperature for turn in turns], device=logits.device)
-            shares = (logits[drawn] / temperatures[:, None]).softmax(1).double().cumsum(1)
-            points = torch.tensor(
-                [[answers[row].draw.random()] for row in drawn],
-                dtype=torch.float64, device=logits.device,
-            )  # fmt: skip
-            # The last share is one but for rounding; scaling keeps the search inside the row.
-            found = torch.searchsorted(shares, points * shares[:, -1:], right=True)[:, 0]
-            chosen[drawn] = found.clamp_(max=logits.shape[1] - 1)
+    def _choose(self, logits: torch.Tensor, answer: _Answer) -> int:
+        """Take the likeliest token of ``(vocabulary,)`` logits, or draw one."""
+        chosen = int(logits.argmax())
+        if answer.turn.temperature > 0:
+            shares = (logits / answer.turn.temperature).softmax(0).double().cumsum(0)
+            # The last share is one but for rounding; scaling keeps the search inside.
+            point = shares[-1] * answer.draw.random()
+            chosen = min(int(torch.searchsorted(shares, point, right=True)), len(logits) - 1)
         if self._with_log_probabilities:
-            spoken = logits.log_softmax(1).gather(1, chosen[:, None])[:, 0].tolist()
-            for answer, value in zip(answers, spoken, strict=True):
-                answer.log_probabilities.append(value)
-        return [int(token) for token in chosen.tolist()]
+            answer.log_probabilities.append(float(logits.log_softmax(0)[chosen]))
+        return chosen

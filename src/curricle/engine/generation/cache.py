@@ -78,6 +78,11 @@ class ConversationCache:
         self._store[:, :, :length] = other._store[:, :, :length]
         self.length = length
 
+    def truncate(self, length: int) -> None:
+        """Forget what stands after the first ``length`` tokens."""
+        assert length <= self.length, f"{self.length} tokens are in it, not {length}"
+        self.length = length
+
     def append(self, count: int) -> tuple[torch.Tensor, ...]:
         """Count ``count`` more tokens, and return per layer where they are to be written.
 

@@ -69,6 +69,8 @@ class CTranslate2Generator:
     same batch only: the library has one seed for all.
     """
 
+    heeds_unlike = False
+
     def __init__(
         self,
         folder: Path,

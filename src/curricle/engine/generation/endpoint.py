@@ -64,6 +64,8 @@ class TextCodec:
 class EndpointGenerator:
     """Asks a server; requests run side by side in an event loop of their own thread."""
 
+    heeds_unlike = False
+
     def __init__(
         self, parameters: EndpointParameters, batch_size: int = 16, codec: TextCodec | None = None
     ) -> None:

@@ -30,12 +30,12 @@ class Piece:
     Attributes:
         cache: the conversation's cache, with room for them; a forward pass fills it.
         tokens: their ids, at least one.
-        wants_logits: whether the logits after the last of them are needed.
+        wanted: after how many of them, the last ones, the logits are needed.
     """
 
     cache: ConversationCache
     tokens: Sequence[int]
-    wants_logits: bool = True
+    wanted: int = 1
 
 
 class Decoder(Protocol):
@@ -54,8 +54,7 @@ class Decoder(Protocol):
         """Read the pieces into their caches.
 
         Returns:
-            float32 logits after the last token of each piece that wants them, in order:
-            ``(pieces, vocabulary)``.
+            float32 logits after the tokens that want them, in order: ``(wanted, vocabulary)``.
         """
 
 
@@ -198,8 +197,7 @@ def lay_out(pieces: Sequence[Piece], device: torch.device) -> Plan:
         targets.append((slice(row, row + count), cache.append(count)))
         tokens.extend(piece.tokens)
         positions.extend(range(start, end))
-        if piece.wants_logits:
-            last.append(row + count - 1)
+        last.extend(range(row + count - piece.wanted, row + count))
         first = start
         while first < end:
             stop = min(end, (first // ATTENTION_BLOCK + 1) * ATTENTION_BLOCK)
