@@ -14,7 +14,7 @@ import datasets
 import torch
 import transformers
 
-from curricle.engine.hardware import setup_torch_backends
+from curricle.engine.hardware import release_freed_memory, setup_torch_backends
 from curricle.launch.job import JOB_KINDS, Job, JobResult
 
 logger = logging.getLogger(__name__)
@@ -43,4 +43,5 @@ def execute(job: Job) -> JobResult:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    release_freed_memory()
     return target(job)

@@ -73,6 +73,12 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def release_freed_memory() -> None:
+    """Give back what was freed and kept: blocks of one job seldom fit the next one's."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def setup_torch_backends() -> None:
     """Set what PyTorch leaves to the program: TF32 on GPUs, and quiet, deterministic set-up."""
     torch.set_float32_matmul_precision("high" if torch.cuda.is_available() else "highest")
