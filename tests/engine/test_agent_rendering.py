@@ -192,6 +192,8 @@ class TestMalformed:
             ("$edit", "is no call: write `\\$ tool argument=value`"),
             ("$ edit path", "after edit is no argument"),
             ("$ edit path=", "an argument without a value"),
+            ("$ edit path= name=a", "an argument without a value"),
+            ("$ edit path=  a", "an argument without a value"),
             ('$ edit path="a"b"', "a text in quotes holds no quote"),
             ("$ edit path=[1", "is not JSON"),
             ("$ edit path=a path=b", "two arguments path"),
@@ -205,6 +207,10 @@ class TestMalformed:
     def test_a_plain_call_says_what_is_wrong(self, written: str, message: str) -> None:
         with pytest.raises(MalformedCall, match=message):
             parse_turn(written, "plain")
+
+    def test_a_space_before_a_value_is_forgiven(self) -> None:
+        (call,) = parse_turn("$ read_file path= a.py name= total from_line=3", "plain").tool_calls
+        assert call.arguments == {"path": "a.py", "name": "total", "from_line": 3}
 
     @pytest.mark.parametrize(
         ("written", "message"),

@@ -109,6 +109,9 @@ def _read_header(line: str) -> tuple[str, dict[str, Any]]:
 
 
 def _read_value(line: str, start: int) -> tuple[Any, int]:
+    # A space after the sign is forgiven: a small model writes `name= total` as it would in prose.
+    if line.startswith(" ", start) and not _ARGUMENT.match(line, start):
+        start += 1
     if line.startswith('"', start):
         end = line.find('"', start + 1)
         if end < 0 or line[end + 1 : end + 2] not in ("", " "):

@@ -149,11 +149,11 @@ def generator(
 ) -> Iterator[BatchedGenerator]:
     """Generate with the trainer's present weights, an adapter included.
 
-    The whole distribution is drawn from, and in float32: rounded weights would be another policy
-    than the one whose ratios the loss is made of.
+    The whole distribution is drawn from, and in the arithmetic that the loss is computed in: others
+    would be another policy than the one whose ratios it is made of.
     """
     settings = GenerationParameters(
-        compute_type="float32",
+        compute_type="bfloat16" if trainer.args.bf16 else "float32",
         batch_size=parameters.concurrency,
         cache_tokens=max(65_536, parameters.concurrency * (parameters.max_length + 256)),
     )

@@ -40,9 +40,9 @@ JOB_KINDS: dict[str, JobKind] = {
     "agent_ipo": JobKind(
         "curricle.engine.agent_preferences:agent_ipo_job", revision=2, libraries=(*_TRL, "peft")
     ),
-    "grpo": JobKind("curricle.engine.grpo:grpo_job", revision=1, libraries=(*_TRL, "peft")),
-    "rollout": JobKind("curricle.engine.agent_rollouts:rollout_job", revision=2),
-    "evaluate": JobKind("curricle.engine.evaluation:evaluate_job", revision=1),
+    "grpo": JobKind("curricle.engine.grpo:grpo_job", revision=2, libraries=(*_TRL, "peft")),
+    "rollout": JobKind("curricle.engine.agent_rollouts:rollout_job", revision=3),
+    "evaluate": JobKind("curricle.engine.evaluation:evaluate_job", revision=2),
     "foundation": JobKind("curricle.engine.foundation:foundation_job", revision=1),
     "probe_precision": JobKind("curricle.engine.precision:probe_job", revision=1),
 }
