@@ -170,6 +170,7 @@ class TestTheJob:
         assert last["loss"] < 0.2
         assert last["rewards/accuracies"] == 1.0
         assert result.effective["pairs"] == 6
+        assert result.effective["tokens"] > 2 * 6 * 20, "both sides, with what they share"
         assert 0 < result.effective["assistant_token_share"] < 1
 
     def test_an_adapter_is_merged(self, ipo: Callable[..., Job], initial: Path) -> None:

@@ -152,6 +152,7 @@ def test_a_round_is_described_in_the_curve_and_beside_the_checkpoint(
     tries = [reward for row in rewards(job) for reward in row["rewards"]]
     assert set(tries) == {0.0, 1.0}
     assert result.effective["tries"] == len(tries)
+    assert result.effective["tokens"] > len(tries)
     assert result.effective["groups_differing"] > 0
     assert result.effective["steps"] == 4
     model, tokenizer = load_model(job.output), load_tokenizer(job.output)

@@ -104,8 +104,10 @@ def agent_pairs(renderer: Renderer, path: Path, max_length: int) -> tuple[Datase
         )
     trained = sum(sum(pair[f"{side}_mask"]) for pair in kept for side in _SIDES)
     read = sum(len(pair[f"{side}_ids"]) for pair in kept for side in _SIDES)
+    shared = sum(len(pair["prompt_ids"]) for pair in kept)
     return Dataset.from_list(kept), {
         "pairs": len(kept),
+        "tokens": read + len(_SIDES) * shared,
         "dropped_too_long": dropped,
         "dropped_special_tokens": unwritable,
         "assistant_token_share": round(trained / read, 4),

@@ -44,7 +44,8 @@ def rollout_job(job: Job) -> JobResult:
     attempts = attempt_tasks(job, job.inputs.get("model"), tasks, parameters)
     write_attempts(job.output / ATTEMPTS, attempts)
     fixed = sum(bool(attempt.verdict.fixed) for attempt in attempts)
-    return JobResult(effective={"attempts": len(attempts), "fixed": fixed})
+    tokens = sum(attempt.prompt_tokens + attempt.tokens for attempt in attempts)
+    return JobResult(effective={"attempts": len(attempts), "fixed": fixed, "tokens": tokens})
 
 
 def stored_tasks(job: Job, split: str, operators: Collection[str] | None = None) -> list[BugTask]:

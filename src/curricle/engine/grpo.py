@@ -193,6 +193,7 @@ def count_rounds(rounds: list[Round]) -> dict[str, Any]:
     return {
         "rounds": len(rounds),
         "tries": len(attempts),
+        "tokens": sum(len(a.prompt_ids) + len(a.completion_ids) for a in attempts),
         "tries_masked": sum(attempt.reward is None for attempt in attempts),
         "tries_overlong": sum(attempt.overlong for attempt in attempts),
         "groups": len(groups),

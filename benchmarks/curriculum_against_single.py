@@ -1,0 +1,158 @@
+"""The agent's curriculum against one stage of SFT of as many tokens, over several seeds.
+
+Both begin with the foundation. The curriculum is that of the environment: its tokens are those that
+its SFT stages train on, both sides of its preference pairs, and all that its attempts at bugs read
+and wrote, rejected ones included. The single stage trains on the questions and the repairs of all
+SFT stages together, in one shuffled mixture, until it has seen as many. Both are measured greedily
+on the same held-out bugs, and compared bug by bug, each bug by its mean over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from curricle.agents.statistics import compare
+from curricle.checkpoints.certificate import Certificate
+from curricle.checkpoints.manifest import read_manifest
+from curricle.checkpoints.store import Store, Stored
+from curricle.config.base import RunSettings
+from curricle.config.training import LoraParameters
+from curricle.launch.run import obtain_by_job
+from curricle.pipelines.sft.rows import read_rows, write_rows
+from curricle.reporting.attempts import ATTEMPTS, read_attempts, stored_attempts
+from curricle.stages.build import obtain_by_builder
+
+PROJECT = Path(__file__).resolve().parents[1]
+SFT = {"tui_tools": "tui_tools", "tui_agent": "tui_agent", "lang_python_sft": "language.stages.sft"}
+SEEDED = (*SFT.values(), "tui_ipo", "tui_grpo", "language.stages.ipo", "language.stages.grpo")
+SKIPPED = ("tui", "foundation")
+
+
+def kedro(environment: str, pipelines: str, parameters: dict[str, Any]) -> None:
+    """Run pipelines of the project."""
+    given = ",".join(f"{key}={value}" for key, value in parameters.items())
+    command = [Path(sys.executable).with_name("kedro"), "run", "--env", environment,
+               "--pipelines", pipelines, "--params", given]  # fmt: skip
+    subprocess.run(command, cwd=PROJECT, check=True,
+                   env={**os.environ, "KEDRO_DISABLE_TELEMETRY": "1"})  # fmt: skip
+
+
+def certificate(data: Path, stage: str) -> Certificate:
+    """Return the certificate that a stage's gate wrote."""
+    folder = data / "06_models"
+    content = json.loads((folder / f"{stage}_checkpoint.json").read_text())
+    return Certificate.from_json(content, folder)
+
+
+def lineage(last: Certificate) -> Iterator[Certificate]:
+    """Yield the stages that trained something, the last one first."""
+    at: Certificate | None = last
+    while at is not None and at.stage != "foundation":
+        if at.stage not in SKIPPED:
+            yield at
+        at = at.parent
+
+
+def effective(stored: Stored) -> dict[str, Any]:
+    """Return what a job recorded of itself."""
+    manifest = read_manifest(stored.path)
+    assert manifest is not None, stored.path
+    return dict(manifest.effective)
+
+
+def spent_tokens(store: Store, last: Certificate) -> int:
+    """Count what a curriculum read and wrote to get where it is."""
+    total = 0
+    for at in lineage(last):
+        total += effective(at.candidate)["tokens"]
+        for attempts in store.results(f"{at.stage}.rollouts")[-1:]:
+            total += effective(attempts)["tokens"]
+    return total
+
+
+def train_single(run: RunSettings, data: Path, last: Certificate, tokens: int, seed: int) -> Stored:
+    """Train the foundation on a shuffled mixture of what all SFT stages train on."""
+    store = Store(run.store)
+    inputs = {name: store.results(f"{name}.data")[-1] for name in SFT}
+    foundation = certificate(data, "foundation").candidate
+    like = next(at for at in lineage(last) if at.stage == "tui_agent").candidate
+    manifest = read_manifest(like.path)
+    assert manifest is not None
+    parameters = dict(manifest.identity["parameters"])
+    recorded = effective(like)
+    a_row = recorded["tokens"] / recorded["packed_rows"]
+    parameters |= {
+        "renderer": "plain", "seed": seed, "precision": "auto", "max_train_tokens": None,
+        "num_train_epochs": 1, "max_steps": round(tokens / a_row / parameters["batch_size"]),
+    }  # fmt: skip
+
+    def mix(folder: Path) -> dict[str, Any]:
+        rows = [row for part in inputs.values() for _, row in read_rows(part.path / "train.jsonl")]
+        random.Random(seed).shuffle(rows)
+        return {"rows": write_rows(folder / "train.jsonl", rows)}
+
+    mixed = obtain_by_builder(run, "single.data", mix, revision=1, inputs=inputs,
+                              parameters=LoraParameters(**parameters))  # fmt: skip
+    return obtain_by_job(run, "single.train", "lora", {"start": foundation, "data": mixed},
+                         parameters)  # fmt: skip
+
+
+def fixed_by(store: Store, model: Stored) -> dict[str, float]:
+    """Return the held-out bugs that the newest attempts of a model fixed."""
+    path = stored_attempts(store, "eval_python.attempts", "model", model.digest)
+    assert path is not None, f"no attempts of {model.path}: {ATTEMPTS}"
+    return {
+        attempt.task: float(bool(attempt.verdict.fixed))
+        for attempt in read_attempts(path)
+        if attempt.verdict.fixed is not None
+    }
+
+
+def main() -> int:
+    """Train both arms for every seed, and print each comparison and the one over all seeds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--env", default="base")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    data = PROJECT / ("data" if options.env == "base" else f"data/{options.env}")
+    run = RunSettings(store=data / "store")
+    store = Store(run.store)
+    arms: dict[str, dict[str, list[float]]] = {
+        "single": defaultdict(list), "curriculum": defaultdict(list),
+    }  # fmt: skip
+    for seed in options.seeds:
+        kedro(options.env, "coding_tui,lang_python",
+              {f"{stage}.train.seed": seed for stage in SEEDED})  # fmt: skip
+        last = certificate(data, "lang_python_grpo")
+        tokens = spent_tokens(store, last)
+        alone = train_single(run, data, last, tokens, seed)
+        for arm, model in (("curriculum", last.candidate), ("single", alone)):
+            # pass@k is not asked for here.
+            kedro(options.env, "eval_python",
+                  {"evaluation.checkpoint": model.path, "evaluation.sampled_tasks": 1})  # fmt: skip
+            found = fixed_by(store, model)
+            for task, fixed in found.items():
+                arms[arm][task].append(fixed)
+            print(f"seed {seed}: {arm} fixed {sum(found.values()):g} of {len(found)}", flush=True)
+        print(f"seed {seed}: {tokens} tokens an arm", flush=True)
+    means = {arm: {task: mean(fixed) for task, fixed in of.items()} for arm, of in arms.items()}
+    both = compare(means["single"], means["curriculum"])
+    print(f"curriculum minus single: gain {both.gain:.3f}, {both.low:.3f} to {both.high:.3f}, "
+          f"only the curriculum {both.only_second}, only the single stage {both.only_first}, "
+          f"p {both.p:.3f}")  # fmt: skip
+    print(f"curriculum_against_single ratio={both.gain:.3f} goal=0.000")
+    return int(both.gain <= 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
