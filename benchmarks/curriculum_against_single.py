@@ -23,13 +23,12 @@ from typing import Any
 
 from curricle.agents.statistics import compare
 from curricle.checkpoints.certificate import Certificate
-from curricle.checkpoints.manifest import read_manifest
 from curricle.checkpoints.store import Store, Stored
 from curricle.config.base import RunSettings
 from curricle.config.training import LoraParameters
 from curricle.launch.run import obtain_by_job
 from curricle.pipelines.sft.rows import read_rows, write_rows
-from curricle.reporting.attempts import ATTEMPTS, read_attempts, stored_attempts
+from curricle.reporting.attempts import ATTEMPTS, read_attempts
 from curricle.stages.build import obtain_by_builder
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -63,20 +62,13 @@ def lineage(last: Certificate) -> Iterator[Certificate]:
         at = at.parent
 
 
-def effective(stored: Stored) -> dict[str, Any]:
-    """Return what a job recorded of itself."""
-    manifest = read_manifest(stored.path)
-    assert manifest is not None, stored.path
-    return dict(manifest.effective)
-
-
 def spent_tokens(store: Store, last: Certificate) -> int:
     """Count what a curriculum read and wrote to get where it is."""
     total = 0
     for at in lineage(last):
-        total += effective(at.candidate)["tokens"]
+        total += at.candidate.manifest().effective["tokens"]
         for attempts in store.results(f"{at.stage}.rollouts")[-1:]:
-            total += effective(attempts)["tokens"]
+            total += attempts.manifest().effective["tokens"]
     return total
 
 
@@ -86,10 +78,8 @@ def train_single(run: RunSettings, data: Path, last: Certificate, tokens: int, s
     inputs = {name: store.results(f"{name}.data")[-1] for name in SFT}
     foundation = certificate(data, "foundation").candidate
     like = next(at for at in lineage(last) if at.stage == "tui_agent").candidate
-    manifest = read_manifest(like.path)
-    assert manifest is not None
-    parameters = dict(manifest.identity["parameters"])
-    recorded = effective(like)
+    recorded = like.manifest().effective
+    parameters = dict(like.manifest().identity["parameters"])
     a_row = recorded["tokens"] / recorded["packed_rows"]
     parameters |= {
         "renderer": "plain", "seed": seed, "precision": "auto", "max_train_tokens": None,
@@ -108,14 +98,17 @@ def train_single(run: RunSettings, data: Path, last: Certificate, tokens: int, s
 
 
 def fixed_by(store: Store, model: Stored) -> dict[str, float]:
-    """Return the held-out bugs that the newest attempts of a model fixed."""
-    path = stored_attempts(store, "eval_python.attempts", "model", model.digest)
-    assert path is not None, f"no attempts of {model.path}: {ATTEMPTS}"
-    return {
-        attempt.task: float(bool(attempt.verdict.fixed))
-        for attempt in read_attempts(path)
-        if attempt.verdict.fixed is not None
-    }
+    """Return the held-out bugs that the newest greedy attempts of a model fixed."""
+    for attempts in reversed(store.results("eval_python.attempts")):
+        identity = attempts.manifest().identity
+        greedy = identity["parameters"]["rollouts"]["samples"] == 1
+        if greedy and identity["inputs"].get("model") == model.digest:
+            return {
+                attempt.task: float(bool(attempt.verdict.fixed))
+                for attempt in read_attempts(attempts.path / ATTEMPTS)
+                if attempt.verdict.fixed is not None
+            }
+    raise FileNotFoundError(f"no greedy attempts of {model.path}")
 
 
 def main() -> int:
