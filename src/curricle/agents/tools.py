@@ -91,6 +91,11 @@ def offered_tools(
     return tuple(by_name[name] for name in names)
 
 
+def offered_schemas(own: Sequence[ToolSpec], names: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The same as JSON schemas, as rows carry them and models are shown them."""
+    return [tool.function_schema() for tool in offered_tools(own, names)]
+
+
 def checked_call(
     tools: Sequence[ToolDefinition], call: ToolCall
 ) -> tuple[ToolDefinition, dict[str, Any]]:

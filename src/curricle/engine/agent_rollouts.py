@@ -17,7 +17,7 @@ from curricle.agents.hosting import HostedEnvironments
 from curricle.agents.recording import record_rollouts
 from curricle.agents.remote import RemoteEnvironments
 from curricle.agents.scoring import Attempt
-from curricle.agents.tools import offered_tools
+from curricle.agents.tools import offered_schemas
 from curricle.checkpoints.store import Store
 from curricle.config.agent_data import AgentRolloutParameters
 from curricle.engine.generation.opening import open_generator
@@ -140,7 +140,7 @@ def _converse(
             room.task(
                 name,
                 task.to_json(),
-                _tools(task, parameters),
+                offered_schemas(get_backend(task.mutant.language).tools, parameters.session.tools),
                 seed=parameters.generation.seed + number,
                 temperature=parameters.generation.temperature,
             )
@@ -150,11 +150,6 @@ def _converse(
             job.resume / TRAJECTORIES, conversations, generator, renderer, parameters.rollout,
             max_new_tokens=parameters.generation.max_new_tokens,
         )  # fmt: skip
-
-
-def _tools(task: BugTask, parameters: AgentRolloutParameters) -> list[dict[str, Any]]:
-    backend = get_backend(task.mutant.language)
-    return [t.function_schema() for t in offered_tools(backend.tools, parameters.session.tools)]
 
 
 def _attempt(task: BugTask, sample: int, trajectory: Trajectory) -> Attempt:

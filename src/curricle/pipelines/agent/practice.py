@@ -12,7 +12,7 @@ from typing import Any
 from curricle.agents.messages import check_conversation, read_messages, read_tools
 from curricle.agents.pairs import differ_in_length_only
 from curricle.agents.scoring import Attempt
-from curricle.agents.tools import offered_tools
+from curricle.agents.tools import offered_schemas
 from curricle.agents.trajectories import balanced
 from curricle.config.agent_data import AgentPairParameters, PracticeParameters
 from curricle.errors import DataError
@@ -80,7 +80,8 @@ def pair_attempts(
     rows = []
     unfit = 0
     for task, tried in sorted(from_task.items()):
-        tools = _tools(tried[0].language, parameters)
+        own = get_backend(tried[0].language).tools
+        tools = offered_schemas(own, parameters.rollouts.session.tools)
         fit = [attempt for attempt in tried if _can_be_rendered(attempt, tools)]
         unfit += len(tried) - len(fit)
         failed = [attempt for attempt in fit if attempt.verdict.fixed is False]
@@ -172,11 +173,6 @@ def _spoken(messages: Messages, turns: int | None) -> list[dict[str, Any]]:
     """The messages up to the model's last word, or up to so many of its turns."""
     spoken = [n for n, message in enumerate(messages) if message["role"] == "assistant"][:turns]
     return [dict(message) for message in messages[: spoken[-1] + 1]]
-
-
-def _tools(language: str, parameters: AgentPairParameters) -> list[dict[str, Any]]:
-    offered = offered_tools(get_backend(language).tools, parameters.rollouts.session.tools)
-    return [tool.function_schema() for tool in offered]
 
 
 def _counted(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:
