@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from curricle.agents.bug_environment import FACTORY, BugSettings
 from curricle.agents.conversation import Trajectory
