@@ -148,7 +148,7 @@ def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
             return pair_attempts(folder, attempts.path, corrections.path, parameters)
 
         return obtain_by_builder(
-            run, f"{stage}.data", build, revision=4, parameters=parameters,
+            run, f"{stage}.data", build, revision=5, parameters=parameters,
             inputs={"attempts": attempts, "corrections": corrections},
         )  # fmt: skip
 

@@ -144,12 +144,12 @@ def _pairs(chosen: Messages, rejected: Messages, turns: int | None) -> Iterator[
     sides = (chosen[shared:], rejected[shared:])
     if sides[0] and sides[0][0].get("train") is False:
         return  # what the model did, done again, printed something else: an address, a time
-    if shared and all(side and side[0]["role"] == "assistant" for side in sides):
-        yield {
-            "prompt": list(chosen[:shared]),
-            "chosen": _spoken(sides[0], turns),
-            "rejected": _spoken(sides[1], turns),
-        }
+    if not shared or not all(side and side[0]["role"] == "assistant" for side in sides):
+        return
+    better, worse = (_spoken(side, turns) for side in sides)
+    if [_bare(message) for message in better] == [_bare(message) for message in worse]:
+        return  # so far they did the same, and only what was printed differs
+    yield {"prompt": list(chosen[:shared]), "chosen": better, "rejected": worse}
 
 
 def _shared(first: Messages, second: Messages) -> int:
