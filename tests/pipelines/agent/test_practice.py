@@ -78,6 +78,20 @@ def test_an_attempt_with_a_call_that_lacks_an_argument_is_left_out_and_counted(
         paired(tmp_path / "none", valid[0], attempt("a", 2, fixed=False, old="x"))
 
 
+def test_turns_that_are_the_same_are_no_pair_though_the_tools_printed_something_else(
+    tmp_path: Path,
+) -> None:
+    better = attempt("a", 0, fixed=True, old="x", new="y")
+    worse = attempt("a", 1, fixed=False, old="x", new="y")
+    worse["messages"][3] = {"role": "tool", "name": "edit", "content": "edited in 0.2 s"}
+    worse["messages"][4] = {"role": "assistant", "content": "Hm."}
+    alone = AgentPairParameters(turns=1)
+    with pytest.raises(DataError, match="no pair among 2 attempts"):
+        paired(tmp_path, better, worse, parameters=alone)
+    (row,), _ = paired(tmp_path, better, worse)
+    assert row["chosen"] != row["rejected"], "all of what followed is one"
+
+
 def said(name: str, **arguments: str) -> dict[str, Any]:
     return {"role": "assistant", "content": "",
             "tool_calls": [{"name": name, "arguments": arguments}]}  # fmt: skip
