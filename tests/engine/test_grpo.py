@@ -357,10 +357,16 @@ class TestWhatGoesWrong:
 
     @pytest.mark.parametrize(("overlong", "masked"), [("scored", False), ("masked", True)])
     def test_a_conversation_that_outgrows_its_length_counts_as_the_parameter_says(
-        self, grpo: Callable[..., Job], overlong: str, masked: bool
+        self, grpo: Callable[..., Job], player: Path, overlong: str, masked: bool
     ) -> None:
-        # A look and a press fit; whoever needs a third turn has no room for it.
-        job = grpo(overlong=overlong, max_length=84, rounds=4, groups=3, batch_size=12, redraws=0)
+        # A look and a press of the shortest colour fit; whoever says more has no room for it.
+        renderer = renderer_for(load_tokenizer(player), "plain", "test")
+        room = min(
+            len(renderer.render(lights.played(lamp, colour)[:4], lights.TOOLS))
+            for lamp in range(LAMPS) for colour in lights.COLOURS
+        )  # fmt: skip
+        room -= 1  # the line's end after the call is never read
+        job = grpo(overlong=overlong, max_length=room, rounds=4, groups=3, batch_size=12, redraws=0)
         result = grpo_job(job)
         assert result.effective["tries_overlong"] > 0
         assert (result.effective["tries_masked"] > 0) is masked
