@@ -75,7 +75,9 @@ def test_a_signal_stops_with_everything_finished_recorded(
     seen += rest.split()
     assert program.returncode == -number
     assert set(seen) <= recorded(tmp_path) and len(seen) < 500
-    assert len(recorded(tmp_path)) - len(seen) <= 2
+    # Of each of two workers: one that was recorded and not yet yielded, and one that was finished
+    # when the rest was abandoned.
+    assert len(recorded(tmp_path)) - len(seen) <= 4
     assert eventually(lambda: not processes(str(tmp_path / "tmp")))
     assert list((tmp_path / "tmp").iterdir()) == []
 
