@@ -23,18 +23,18 @@ from typing import Any
 
 from curricle.agents.statistics import compare
 from curricle.checkpoints.certificate import Certificate
+from curricle.checkpoints.manifest import read_manifest
 from curricle.checkpoints.store import Store, Stored
 from curricle.config.base import RunSettings
 from curricle.config.training import LoraParameters
 from curricle.launch.run import obtain_by_job
 from curricle.pipelines.sft.rows import read_rows, write_rows
-from curricle.reporting.attempts import ATTEMPTS, read_attempts
+from curricle.reporting.attempts import ATTEMPTS, read_attempts, stored_attempts
 from curricle.stages.build import obtain_by_builder
 
 PROJECT = Path(__file__).resolve().parents[1]
 SFT = {"tui_tools": "tui_tools", "tui_agent": "tui_agent", "lang_python_sft": "language.stages.sft"}
 SEEDED = (*SFT.values(), "tui_ipo", "tui_grpo", "language.stages.ipo", "language.stages.grpo")
-SKIPPED = ("tui", "foundation")
 
 
 def kedro(environment: str, pipelines: str, parameters: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ def lineage(last: Certificate) -> Iterator[Certificate]:
     """Yield the stages that trained something, the last one first."""
     at: Certificate | None = last
     while at is not None and at.stage != "foundation":
-        if at.stage not in SKIPPED:
+        if at.stage != "tui":  # it takes the last candidate again
             yield at
         at = at.parent
 
@@ -67,8 +67,10 @@ def spent_tokens(store: Store, last: Certificate) -> int:
     total = 0
     for at in lineage(last):
         total += at.candidate.manifest().effective["tokens"]
-        for attempts in store.results(f"{at.stage}.rollouts")[-1:]:
-            total += attempts.manifest().effective["tokens"]
+        assert at.parent is not None, "the foundation is the last of them"
+        tried = stored_attempts(store, f"{at.stage}.rollouts", "model", at.parent.candidate.digest)
+        manifest = read_manifest(tried.parent) if tried is not None else None
+        total += manifest.effective["tokens"] if manifest is not None else 0
     return total
 
 
