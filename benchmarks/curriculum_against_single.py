@@ -4,7 +4,8 @@ Both begin with the foundation. The curriculum is that of the environment: its t
 its SFT stages train on, both sides of its preference pairs, and all that its attempts at bugs read
 and wrote, rejected ones included. The single stage trains on the questions and the repairs of all
 SFT stages together, in one shuffled mixture, until it has seen as many. Both are measured greedily
-on the same held-out bugs, and compared bug by bug, each bug by its mean over the seeds.
+on the same held-out bugs, those of a second environment if it has more of them, and compared bug by
+bug, each bug by its mean over the seeds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import random
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -37,11 +38,20 @@ SFT = {"tui_tools": "tui_tools", "tui_agent": "tui_agent", "lang_python_sft": "l
 SEEDED = (*SFT.values(), "tui_ipo", "tui_grpo", "language.stages.ipo", "language.stages.grpo")
 
 
-def kedro(environment: str, pipelines: str, parameters: dict[str, Any]) -> None:
-    """Run pipelines of the project."""
+MEASURED = ("eval_python.find", "eval_python.attempt")
+
+
+def kedro(
+    environment: str, pipelines: str, parameters: dict[str, Any], nodes: Iterable[str] = ()
+) -> None:
+    """Run pipelines of the project, or some of their nodes."""
     given = ",".join(f"{key}={value}" for key, value in parameters.items())
     command = [Path(sys.executable).with_name("kedro"), "run", "--env", environment,
-               "--pipelines", pipelines, "--params", given]  # fmt: skip
+               "--pipelines", pipelines]  # fmt: skip
+    if parameters:
+        command += ["--params", given]
+    if nodes:
+        command += ["--nodes", ",".join(nodes)]
     subprocess.run(command, cwd=PROJECT, check=True,
                    env={**os.environ, "KEDRO_DISABLE_TELEMETRY": "1"})  # fmt: skip
 
@@ -113,15 +123,37 @@ def fixed_by(store: Store, model: Stored) -> dict[str, float]:
     raise FileNotFoundError(f"no greedy attempts of {model.path}")
 
 
+def store_of(environment: str) -> Store:
+    """Return where an environment keeps its results."""
+    return Store(data_of(environment) / "store")
+
+
+def data_of(environment: str) -> Path:
+    """Return the folder that an environment works in."""
+    return PROJECT / ("data" if environment == "base" else f"data/{environment}")
+
+
+def projects_of(environment: str, split: str) -> set[str]:
+    """Return the projects whose bugs are on a side of an environment's split."""
+    folder = store_of(environment).results("tasks_python.split")[-1].path
+    return {row["mutant"]["project"] for _, row in read_rows(folder / f"{split}.jsonl")}
+
+
 def main() -> int:
     """Train both arms for every seed, and print each comparison and the one over all seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--env", default="base")
+    parser.add_argument("--bugs", default="workstation", help="environment whose bugs are measured")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    data = PROJECT / ("data" if options.env == "base" else f"data/{options.env}")
-    run = RunSettings(store=data / "store")
-    store = Store(run.store)
+    data, store = data_of(options.env), store_of(options.env)
+    run = RunSettings(store=store.root)
+    for environment in {options.env, options.bugs}:
+        kedro(environment, "tasks_python", {})
+    learned = projects_of(options.env, "train") | projects_of(options.env, "tui")
+    if shown := learned & projects_of(options.bugs, "heldout"):
+        raise ValueError(f"{', '.join(sorted(shown))}: learned from in one environment, held out "
+                         "in the other")  # fmt: skip
     arms: dict[str, dict[str, list[float]]] = {
         "single": defaultdict(list), "curriculum": defaultdict(list),
     }  # fmt: skip
@@ -132,10 +164,8 @@ def main() -> int:
         tokens = spent_tokens(store, last)
         alone = train_single(run, data, last, tokens, seed)
         for arm, model in (("curriculum", last.candidate), ("single", alone)):
-            # pass@k is not asked for here.
-            kedro(options.env, "eval_python",
-                  {"evaluation.checkpoint": model.path, "evaluation.sampled_tasks": 1})  # fmt: skip
-            found = fixed_by(store, model)
+            kedro(options.bugs, "eval_python", {"evaluation.checkpoint": model.path}, MEASURED)
+            found = fixed_by(store_of(options.bugs), model)
             for task, fixed in found.items():
                 arms[arm][task].append(fixed)
             print(f"seed {seed}: {arm} fixed {sum(found.values()):g} of {len(found)}", flush=True)

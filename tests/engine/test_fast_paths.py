@@ -15,12 +15,14 @@ from curricle.config.training import LoraParameters
 from curricle.engine.adapters import lora_job
 from curricle.engine.document_attention import (
     DOCUMENTS,
+    attend_within,
     document_blocks,
     use_document_attention,
 )
 from curricle.engine.low_rank import fuse_adapters
 from curricle.engine.models import load_model, load_tokenizer
 from curricle.engine.objectives import summed_loss
+from curricle.engine.products import multiply, use_dense_products
 from curricle.engine.renderers import ChatTemplateRenderer, renderer_for
 from tests.engine.agent_conversations import TOOLS
 from tests.engine.conftest import WORDS, MakeJob
@@ -74,6 +76,20 @@ class TestDocumentAttention:
         for name, gradient in expected.items():
             torch.testing.assert_close(got[name], gradient, atol=1e-5, rtol=1e-4)
 
+    def test_plain_products_of_bf16_are_the_library_s_attention(self) -> None:
+        generator = torch.Generator().manual_seed(2)
+        query = torch.randn(2, 4, 24, 8, generator=generator)
+        key, value = (torch.randn(2, 2, 24, 8, generator=generator) for _ in range(2))
+        blocks = ((0, 0, 9), (0, 9, 24), (1, 0, 24))
+        found = []
+        for dtype in (torch.float32, torch.bfloat16):
+            inputs = [t.detach().to(dtype).requires_grad_() for t in (query, key, value)]
+            attended, _ = attend_within(torch.nn.Identity(), *inputs, None, blocks=blocks)
+            attended.square().sum().backward()
+            found.append([attended, *(tensor.grad for tensor in inputs)])
+        for exact, rounded in zip(*found, strict=True):
+            torch.testing.assert_close(rounded.float(), exact, atol=0.1, rtol=0.05)
+
     def test_it_leaves_no_trace_in_the_checkpoint(self, initial: Path, tmp_path: Path) -> None:
         model = load_model(initial)
         use_document_attention(model)
@@ -113,6 +129,48 @@ class TestFusedAdapters:
     def test_dropout_keeps_peft_s_own_way(self, initial: Path) -> None:
         config = LoraConfig(r=4, lora_dropout=0.1, target_modules="all-linear")
         assert fuse_adapters(get_peft_model(load_model(initial), config)) == 0
+
+
+class TestDenseProducts:
+    def test_loss_and_gradients_are_those_of_the_library(
+        self, initial: Path, batch: dict[str, torch.Tensor]
+    ) -> None:
+        plain, direct = load_model(initial), load_model(initial)
+        assert use_dense_products(direct) == 15  # the head, and seven in each of two layers
+        losses = [summed_loss(model, batch) for model in (plain, direct)]
+        for loss in losses:
+            loss.backward()
+        torch.testing.assert_close(losses[1], losses[0])
+        expected, got = gradients(plain), gradients(direct)
+        assert expected.keys() == got.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(got[name], gradient, atol=1e-4, rtol=1e-4)
+
+    def test_a_bias_and_a_transposed_weight(self) -> None:
+        generator = torch.Generator().manual_seed(5)
+        layer = torch.nn.Linear(6, 4)
+        x = torch.randn(2, 3, 6, generator=generator, requires_grad=True)
+        expected = layer(x)
+        wanted = torch.autograd.grad(expected.square().sum(), [x, *layer.parameters()])
+        assert use_dense_products(layer) == 1
+        got = layer(x)
+        torch.testing.assert_close(got, expected)
+        found = torch.autograd.grad(got.square().sum(), [x, *layer.parameters()])
+        for ours, theirs in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours, theirs)
+        transposed = multiply(got, layer.weight.t())
+        torch.testing.assert_close(transposed, got @ layer.weight)
+
+    def test_in_bf16_and_without_rows_the_library_computes(self) -> None:
+        plain = torch.nn.Linear(6, 4)
+        direct = torch.nn.Linear(6, 4)
+        direct.load_state_dict(plain.state_dict())
+        use_dense_products(direct)
+        x = torch.ones(3, 6)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert direct(x).dtype == torch.bfloat16
+            assert torch.equal(direct(x), plain(x))
+        assert direct(x[:0]).shape == (0, 4)
 
 
 def test_an_adapter_learns_tool_calls_and_the_template_is_saved_with_it(

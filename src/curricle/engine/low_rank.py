@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
-from torch.nn.functional import linear
+
+from curricle.engine.products import multiply
 
 
 class LowRankLinear(torch.autograd.Function):
@@ -42,7 +43,7 @@ class LowRankLinear(torch.autograd.Function):
             # In fp32 the sum is formed again: it would keep a second copy of the model alive.
             ctx.save_for_backward(inputs, a, b, weight if dtype == torch.float32 else whole)
             ctx.scale, ctx.input_dtype = scale, x.dtype
-            return linear(inputs, whole, None if bias is None else bias.to(dtype))
+            return multiply(inputs, whole, None if bias is None else bias.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -55,9 +56,10 @@ class LowRankLinear(torch.autograd.Function):
         inputs = x.reshape(-1, x.shape[-1])  # (tokens, inputs)
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = (flat @ weight).view_as(x).to(ctx.input_dtype)
-        to_a = ((flat @ b.to(dtype)).t() @ inputs).float()
-        to_b = (flat.t() @ linear(inputs, a.to(dtype))).float()
+            to_x = multiply(flat, weight.t()).view_as(x).to(ctx.input_dtype)
+        through_b = multiply(flat, b.t().to(dtype))  # (tokens, rank)
+        to_a = multiply(through_b.t().contiguous(), inputs.t()).float()
+        to_b = (flat.t() @ multiply(inputs, a.to(dtype))).float()
         return to_x, None, None, to_a.mul_(ctx.scale), to_b.mul_(ctx.scale), None, None
 
 

@@ -22,6 +22,7 @@ from curricle.engine.fitting import fit_rows
 from curricle.engine.low_rank import fuse_adapters
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
+from curricle.engine.products import use_dense_products
 from curricle.engine.rendering import Rendered, attach_chat_template, render_prompt
 from curricle.engine.trainers import (
     PackedSFTTrainer,
@@ -80,6 +81,7 @@ def sft_trainer(
         data_collator=collator, **kwargs,
     )  # fmt: skip
     fuse_adapters(trainer.model)
+    use_dense_products(trainer.model)
     return trainer
 
 
@@ -196,6 +198,7 @@ def pair_trainer(
         **kwargs,
     )  # fmt: skip
     fuse_adapters(trainer.model)
+    use_dense_products(trainer.model)
     return trainer
 
 

@@ -14,6 +14,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from curricle.engine.hardware import detect_gpu_type, device
+from curricle.engine.products import multiply
 from curricle.errors import ConfigError
 from curricle.launch.job import Job, JobResult
 
@@ -88,8 +89,8 @@ def _gflops(dtype: torch.dtype) -> float:
         x = torch.ones(rows, inputs, dtype=dtype)
         w = torch.ones(outputs, inputs, dtype=dtype)
         started = time.perf_counter()
-        y = torch.nn.functional.linear(x, w)
-        y @ w
+        y = multiply(x, w)
+        multiply(y, w.t())
         y.t() @ x
         seconds += time.perf_counter() - started
         operations += 3 * 2.0 * rows * inputs * outputs

@@ -25,6 +25,7 @@ from curricle.engine.hardware import device
 from curricle.engine.models import count_parameters, load_model, load_tokenizer, save_checkpoint
 from curricle.engine.objectives import summed_loss
 from curricle.engine.precision import autocast
+from curricle.engine.products import use_dense_products
 from curricle.engine.recovery import (
     OOMHandler,
     newest_valid_checkpoint,
@@ -164,6 +165,7 @@ class Pretrainer:
         parameters: PretrainParameters,
         job: Job,
     ) -> None:
+        use_dense_products(model)
         self.model = model
         self.stages = stages
         self.parameters = parameters
