@@ -25,7 +25,7 @@ STAGES = ("pretrain", "sft", "dpo", "lora")
 
 _OWN = ("corpus", *STAGES, "report")
 _SUMS = {"general": ("corpus", *STAGES)}
-_OF_AGENTS = ("foundation", "coding_tui", "__default__")
+_OF_AGENTS = ("foundation", "coding_tui", "agent", "__default__")
 _PER_LANGUAGE = {"tasks": "tasks", "lang": "language", "eval": "evaluation"}
 """The pipelines of each language: prefix of the name, and the package that makes them."""
 
@@ -52,7 +52,7 @@ class Registry(Mapping[str, Pipeline]):
         if name in _SUMS:
             return Pipeline([self[part] for part in _SUMS[name]])
         if name in _OF_AGENTS:
-            build = (self._foundation, self._coding_tui, self._default)
+            build = (self._foundation, self._coding_tui, self._agent, self._default)
             return dict(zip(_OF_AGENTS, build, strict=True))[name]()
         if name in (stages := _agent_stages()):
             return stage_pipeline_of(stages[name])
@@ -82,14 +82,18 @@ class Registry(Mapping[str, Pipeline]):
         # `+`, unlike a list of pipelines, takes a node that several of them share once.
         return sum([self["corpus"], create_pipeline(languages, after), *tasks], Pipeline([]))
 
-    def _default(self) -> Pipeline:
-        """All curricula and reports; the agent's foundation waits for the general one."""
-        parts = [self["general"], self["report"], self._coding_tui(after=STAGES[-1])]
+    def _agent(self, after: str | None = None) -> Pipeline:
+        """The agent of all languages, their own curricula, and their evaluation at the end."""
+        parts = [self._coding_tui(after)]
         for name in _of_languages():
             kind, _, language = name.partition("_")
             waits = {"after": f"lang_{language}_grpo"} if kind == "eval" else {}
             parts.append(_build_for(language, kind, name, **waits))
         return sum(parts, Pipeline([]))
+
+    def _default(self) -> Pipeline:
+        """All curricula and reports; the agent's foundation waits for the general one."""
+        return self["general"] + self["report"] + self._agent(after=STAGES[-1])
 
 
 def _agent_stages() -> dict[str, StageSpec]:

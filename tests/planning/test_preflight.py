@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from curricle.errors import ConfigError, StoreError
+from curricle.pipeline_registry import register_pipelines
 from curricle.planning import machine
+from curricle.planning.inputs import unordered_evaluations
 from curricle.planning.plan import StagePlan
 from curricle.planning.preflight import size_problems
 from tests.fabricated import Project, specs
@@ -104,3 +106,13 @@ def test_an_edited_certificate_is_refused_in_its_own_words(project: Project) -> 
     result = project.kedro("run", "--pipelines", "sft", "--nodes", "sft.train")
     assert result.exit_code == 1
     assert "is not a certificate as a gate wrote it" in result.stderr
+
+
+def test_an_evaluation_that_would_not_wait_for_the_curriculum_beside_it_is_refused() -> None:
+    pipelines = register_pipelines()
+    beside = pipelines["lang_python"] + pipelines["eval_python"]
+    (said,) = unordered_evaluations(beside, {})
+    assert "eval_python would measure the lang_python_grpo of an earlier run" in said
+    for fits in (pipelines["agent"], pipelines["__default__"], pipelines["eval_python"]):
+        assert not [*unordered_evaluations(fits, {})]
+    assert not [*unordered_evaluations(beside, {"evaluation": {"checkpoint": "/models/mine"}})]

@@ -38,6 +38,27 @@ def missing_inputs(
             )
 
 
+def unordered_evaluations(pipeline: Pipeline, parameters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a message for an evaluation that would not wait for the curriculum beside it.
+
+    Without a checkpoint of its own it measures what the language's last gate certified; in a run
+    of ``lang_x,eval_x`` nothing makes it wait for that gate, and it would measure an earlier run.
+    """
+    if parameters.get("evaluation", {}).get("checkpoint"):
+        return
+    nodes = {node.name: node for node in pipeline.nodes}
+    for name in sorted(nodes):
+        kind, _, language = name.removesuffix(".find").partition("_")
+        if kind != "eval" or not name.endswith(".find"):
+            continue
+        last = f"lang_{language}_grpo"
+        if f"gate_{last}" in nodes and f"{last}_checkpoint" not in nodes[name].inputs:
+            yield (
+                f"eval_{language} would measure the {last} of an earlier run: it does not wait for "
+                f"the one beside it. Run both with --pipelines agent, or one after the other."
+            )
+
+
 def _maker(name: str, pipelines: Mapping[str, Pipeline]) -> str:
     """Return the smallest registered pipeline that makes a dataset, or nothing."""
     makers = [key for key, made in pipelines.items() if name in made.all_outputs()]

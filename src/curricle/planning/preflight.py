@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from curricle.errors import ConfigError
 from curricle.planning.execution import check_execution
 from curricle.planning.gates import gate_problems
-from curricle.planning.inputs import missing_inputs
+from curricle.planning.inputs import missing_inputs, unordered_evaluations
 from curricle.planning.machine import check_resources
 from curricle.planning.plan import architecture_fields, longest_context, plan_stages
 from curricle.stages.spec import StageSpec
@@ -47,6 +47,7 @@ def preflight(
         *gate_problems(specs, running, parameters.get("gates", {})),
         *size_problems(running, parameters),
         *missing_inputs(pipeline, catalog, pipelines),
+        *unordered_evaluations(pipeline, parameters),
     ]
     if problems:
         raise ConfigError("\n".join(problems) + "\nNothing has run.")
