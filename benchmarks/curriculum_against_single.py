@@ -28,14 +28,19 @@ from curricle.checkpoints.manifest import read_manifest
 from curricle.checkpoints.store import Store, Stored
 from curricle.config.base import RunSettings
 from curricle.config.training import LoraParameters
+from curricle.engine.agent_rows import take_samples
+from curricle.engine.models import load_tokenizer
 from curricle.launch.run import obtain_by_job
 from curricle.pipelines.sft.rows import read_rows, write_rows
 from curricle.reporting.attempts import ATTEMPTS, read_attempts, stored_attempts
 from curricle.stages.build import obtain_by_builder
 
 PROJECT = Path(__file__).resolve().parents[1]
-SFT = {"tui_tools": "tui_tools", "tui_agent": "tui_agent", "lang_python_sft": "language.stages.sft"}
-SEEDED = (*SFT.values(), "tui_ipo", "tui_grpo", "language.stages.ipo", "language.stages.grpo")
+SFT = ("tui_tools", "tui_agent", "lang_python_sft")
+SEEDED = (
+    "tui_tools", "tui_agent", "tui_ipo", "tui_grpo",
+    *(f"language.stages.{kind}" for kind in ("sft", "ipo", "grpo")),
+)  # fmt: skip
 
 
 MEASURED = ("eval_python.find", "eval_python.attempt")
@@ -86,16 +91,16 @@ def spent_tokens(store: Store, last: Certificate) -> int:
 
 def train_single(run: RunSettings, data: Path, last: Certificate, tokens: int, seed: int) -> Stored:
     """Train the foundation on a shuffled mixture of what all SFT stages train on."""
-    store = Store(run.store)
-    inputs = {name: store.results(f"{name}.data")[-1] for name in SFT}
+    stages = {at.stage: at.candidate.manifest().identity for at in lineage(last)}
+    inputs = {
+        name: next(found for found in Store(run.store).results(f"{name}.data")
+                   if found.digest == stages[name]["inputs"]["data"])
+        for name in SFT
+    }  # fmt: skip
     foundation = certificate(data, "foundation").candidate
-    like = next(at for at in lineage(last) if at.stage == "tui_agent").candidate
-    recorded = like.manifest().effective
-    parameters = dict(like.manifest().identity["parameters"])
-    a_row = recorded["tokens"] / recorded["packed_rows"]
-    parameters |= {
+    parameters = stages["tui_agent"]["parameters"] | {
         "renderer": "plain", "seed": seed, "precision": "auto", "max_train_tokens": None,
-        "num_train_epochs": 1, "max_steps": round(tokens / a_row / parameters["batch_size"]),
+        "max_steps": None,
     }  # fmt: skip
 
     def mix(folder: Path) -> dict[str, Any]:
@@ -105,6 +110,10 @@ def train_single(run: RunSettings, data: Path, last: Certificate, tokens: int, s
 
     mixed = obtain_by_builder(run, "single.data", mix, revision=1, inputs=inputs,
                               parameters=LoraParameters(**parameters))  # fmt: skip
+    tokenizer = load_tokenizer(foundation.path)
+    _, counts = take_samples(tokenizer, mixed.path / "train.jsonl", LoraParameters(**parameters),
+                             "single.train")  # fmt: skip
+    parameters["num_train_epochs"] = round(tokens / counts["tokens"], 3)
     return obtain_by_job(run, "single.train", "lora", {"start": foundation, "data": mixed},
                          parameters)  # fmt: skip
 

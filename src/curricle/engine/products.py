@@ -60,7 +60,7 @@ class DenseProduct(torch.autograd.Function):
 
 
 def use_dense_products(model: torch.nn.Module) -> int:
-    """Let the linear layers of a model on a CPU compute so; what wraps a layer stays as it is.
+    """Let the linear layers of a model on a CPU compute so, those below an adapter too.
 
     Returns:
         How many layers were changed.
