@@ -41,8 +41,6 @@ SEEDED = (
     "tui_tools", "tui_agent", "tui_ipo", "tui_grpo",
     *(f"language.stages.{kind}" for kind in ("sft", "ipo", "grpo")),
 )  # fmt: skip
-
-
 MEASURED = ("eval_python.find", "eval_python.attempt")
 
 
