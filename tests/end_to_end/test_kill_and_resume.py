@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -62,10 +63,13 @@ def test_a_curriculum_that_is_killed_again_and_again_ends_like_an_undisturbed_on
         ("dpo", signal.SIGINT),
         ("lora", signal.SIGKILL),
     ]
-    reached = dict.fromkeys(STEPS, 0)
+    often = Counter(stage for stage, _ in stops)
+    steps = {
+        stage: iter(sorted(draw.sample(range(1, STEPS[stage] - 4), count)))
+        for stage, count in often.items()
+    }
     for stage, number in stops:
-        step = draw.randrange(reached[stage] + 1, STEPS[stage] - 4)
-        reached[stage] = step
+        step = next(steps[stage])
         print(f"{number.name} after step {step} of {stage}")
         assert stop_at(project, stage, step, number) != 0
     done = project.run("--pipelines", "general")
