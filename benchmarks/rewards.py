@@ -26,6 +26,7 @@ from curricle.execution.evaluate import evaluate, prepare_project
 from curricle.execution.grader import grade
 from curricle.execution.limits import Limits
 from curricle.languages import BugTask, Command, Level, Mutant, Patch, Project, ProjectMutant
+from curricle.languages.commands import WORK
 
 GOAL = 8.0
 FILE, FUNCTION, TESTS = "src/textkit/runs.py", "encode_runs", "tests/test_runs.py"
@@ -89,7 +90,7 @@ class Bench:
         return Command(
             (PYTHON, "-m", "pytest", "-q", TESTS),
             env={
-                "PYTHONPATH": f"/work/src:{SITE}",
+                "PYTHONPATH": f"{WORK}/src:{SITE}",
                 "PYTHONPYCACHEPREFIX": ENVIRONMENT["PYTHONPYCACHEPREFIX"],
                 **environment,
             },
