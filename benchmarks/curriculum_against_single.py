@@ -102,12 +102,7 @@ def train_single(run: RunSettings, data: Path, last: Certificate, tokens: int, s
     }  # fmt: skip
 
     def mix(folder: Path) -> dict[str, Any]:
-        rows = [
-            row
-            for part in inputs.values()
-            for _, row in read_rows(part.path / "train.jsonl")
-            if row["kind"] != "correction"  # of a parent's attempt; one stage has no parent
-        ]
+        rows = [row for part in inputs.values() for _, row in read_rows(part.path / "train.jsonl")]
         random.Random(seed).shuffle(rows)
         return {"rows": write_rows(folder / "train.jsonl", rows)}
 
