@@ -158,7 +158,7 @@ def demonstrate_fix(
         if tokens <= expert.max_tokens:
             return Trajectory(
                 task=task.id,
-                kind="repair" if after is None else "correction",
+                kind="repair",
                 language=task.mutant.language,
                 project=task.mutant.project,
                 operator=task.mutant.mutant.operator,

@@ -45,8 +45,7 @@ class Trajectory:
 
     Attributes:
         task: Id of the task or question.
-        kind: `repair` for a bug task, `correction` for one that a model began; else the kind of
-            question.
+        kind: `repair` for a bug task, else the kind of question.
         language: The backend's name.
         project: The project's name; a split is by project.
         operator: What broke the code; empty when nothing is broken.

@@ -12,8 +12,32 @@ from curricle.config.execution import SandboxParameters
 from curricle.config.generation import GenerationParameters, RolloutParameters
 
 
+class DemonstrationParameters(Parameters):
+    """Executed trajectories for one stage of agent SFT.
+
+    Attributes:
+        session: What tools show; the same in every stage and in evaluation.
+        expert: How the scripted expert fixes bugs.
+        run_wall_s: Seconds that a run of tests may take.
+        operators: The sorts of bugs that are learned from; ``None`` takes all.
+        max_tasks: Bug tasks that are demonstrated, balanced over operators.
+        operator_share: One operator's largest share of them.
+        repeats: Trajectories of each task, each with detours of its own.
+        seed: Draws tasks and detours.
+    """
+
+    session: SessionParameters = SessionParameters()
+    expert: ExpertParameters = ExpertParameters()
+    run_wall_s: float = Field(default=20.0, gt=0)
+    operators: tuple[str, ...] | None = None
+    max_tasks: int = Field(default=200, ge=1)
+    operator_share: float = Field(default=0.2, gt=0, le=1)
+    repeats: int = Field(default=1, ge=1)
+    seed: int = 0
+
+
 class ToolLessonParameters(Parameters):
-    """Questions that tools answer, about libraries and the projects of a split.
+    """Questions that tools answer, for the first stage of a coding agent.
 
     Attributes:
         session: What tools show; the same in every stage and in evaluation.
@@ -80,66 +104,16 @@ class AgentRolloutParameters(Parameters):
     run_wall_s: float = Field(default=20.0, gt=0)
 
 
-class CorrectionParameters(Parameters):
-    """Attempts of a stage's parent, and what the expert does in the place of those that failed.
-
-    Attributes:
-        rollouts: Attempts of the model that the stage starts from.
-        expert: How the scripted expert words what it does.
-        corrections: At how many points the expert steps in to an attempt that failed, and does what
-            is right in its place: before the first edit, then after each edit that was refused or
-            left tests failing.
-        first_edit: Whether before the first edit is one of them; a demonstration of the same bug
-            shows much the same. An attempt without edits is corrected anyway.
-        seed: Draws what is drawn.
-    """
-
-    rollouts: AgentRolloutParameters = AgentRolloutParameters(samples=4)
-    expert: ExpertParameters = ExpertParameters()
-    corrections: int = Field(default=2, ge=0)
-    first_edit: bool = True
-    seed: int = 0
-
-
-class DemonstrationParameters(Parameters):
-    """Executed trajectories for one stage of agent SFT.
-
-    Attributes:
-        session: What tools show; the same in every stage and in evaluation.
-        expert: How the scripted expert fixes bugs.
-        run_wall_s: Seconds that a run of tests may take.
-        operators: The sorts of bugs that are learned from; ``None`` takes all.
-        max_tasks: Bug tasks that are demonstrated, balanced over operators.
-        operator_share: One operator's largest share of them.
-        repeats: Trajectories of each task, each with detours of its own.
-        lessons: Questions that are asked along with them; ``None`` asks none. What a stage before
-            learned from questions alone is lost without.
-        attempts: The parent's own attempts at the same bugs, which the expert goes on from where
-            they failed (DAgger, https://arxiv.org/abs/1011.0686): recovering from the mistakes
-            that this model makes, not from drawn ones. ``None`` has it try nothing.
-        seed: Draws tasks and detours.
-    """
-
-    session: SessionParameters = SessionParameters()
-    expert: ExpertParameters = ExpertParameters()
-    run_wall_s: float = Field(default=20.0, gt=0)
-    operators: tuple[str, ...] | None = None
-    max_tasks: int = Field(default=200, ge=1)
-    operator_share: float = Field(default=0.2, gt=0, le=1)
-    repeats: int = Field(default=1, ge=1)
-    lessons: ToolLessonParameters | None = None
-    attempts: CorrectionParameters | None = None
-    seed: int = 0
-
-
-class AgentPairParameters(CorrectionParameters):
+class AgentPairParameters(Parameters):
     """Pairs of conversations, of which one fixed the bug and one did not.
 
     Attributes:
         operators: The sorts of bugs that are tried; ``None`` takes all.
         rollouts: Attempts of the model that the stage starts from.
         expert: How the scripted expert words what it does.
-        corrections: As everywhere; 0 pairs attempts with attempts alone.
+        corrections: At how many points the expert steps in to an attempt that failed, and does what
+            is right in its place: before the first edit, then after each edit that left tests
+            failing. 0 pairs attempts with attempts alone.
         turns: Turns of the model that are compared, from where two conversations part; ``None`` for
             all. One is the decision alone.
         per_task: Pairs of one task at most.
@@ -148,6 +122,10 @@ class AgentPairParameters(CorrectionParameters):
     """
 
     operators: tuple[str, ...] | None = None
+    rollouts: AgentRolloutParameters = AgentRolloutParameters(samples=4)
+    expert: ExpertParameters = ExpertParameters()
+    corrections: int = Field(default=2, ge=0)
     turns: int | None = Field(default=None, ge=1)
     per_task: int = Field(default=2, ge=1)
     operator_share: float = Field(default=0.2, gt=0, le=1)
+    seed: int = 0

@@ -18,7 +18,7 @@ from curricle.agents.trajectories import Dropped, Trajectory, balanced, trajecto
 from curricle.agents.works import ANSWER, FIX, OPEN
 from curricle.checkpoints.hashing import hash_value
 from curricle.config.agent_data import (
-    CorrectionParameters,
+    AgentPairParameters,
     DemonstrationParameters,
     ToolLessonParameters,
 )
@@ -31,12 +31,12 @@ from curricle.languages.engines import Quota, builtin_proposals, select
 from curricle.languages.project import Project
 from curricle.pipelines.agent.material import Material, chosen_materials
 from curricle.pipelines.sft.rows import write_rows
-from curricle.pipelines.tasks.files import read_projects, read_rows
+from curricle.pipelines.tasks.files import read_projects
 from curricle.pipelines.tasks.steps import Executions, Places
 
 logger = logging.getLogger(__name__)
 
-_REVISION = 5
+_REVISION = 4
 _HELDOUT_SHARE = 0.03
 CORRECTIONS = "corrections.jsonl"
 
@@ -74,9 +74,8 @@ def demonstrate_tasks(
     split: str,
     parameters: DemonstrationParameters,
     studio: Studio,
-    corrections: Path | None = None,
 ) -> dict[str, Any]:
-    """Write `train.jsonl`: trajectories of bug tasks, with questions and corrections if there are.
+    """Write `train.jsonl`: trajectories of bug tasks, short ones first.
 
     Args:
         folder: Where it goes; it exists.
@@ -84,7 +83,6 @@ def demonstrate_tasks(
         split: Which side of the tasks.
         parameters: How many, and how the expert works.
         studio: Where it works.
-        corrections: What `demonstrate_corrections` wrote, to be learned from too.
 
     Returns:
         Counts by operator, detour, project and reason of dropping; lengths in tokens.
@@ -116,11 +114,6 @@ def demonstrate_tasks(
                 }  # fmt: skip
                 items[_key("fix", item)] = item
         played += studio.play(material.language, FIX, items, "demonstrations")
-    if parameters.lessons is not None:
-        played += _answered(materials, split, parameters.lessons, studio)
-    if corrections is not None:
-        for row in read_rows(corrections / CORRECTIONS):
-            played.append(Trajectory.from_json({k: v for k, v in row.items() if k != "sample"}))
     return _write(folder, played, parameters.seed)
 
 
@@ -129,7 +122,7 @@ def demonstrate_corrections(
     attempts: Sequence[Attempt],
     materials: Sequence[Material],
     split: str,
-    parameters: CorrectionParameters,
+    parameters: AgentPairParameters,
     studio: Studio,
 ) -> dict[str, Any]:
     """Write `corrections.jsonl`: what the expert does in the place of attempts that failed.
@@ -150,10 +143,7 @@ def demonstrate_corrections(
         for attempt in attempts:
             if attempt.verdict.fixed is not False or attempt.task not in tasks:
                 continue
-            points = points_to_step_in(attempt.messages)
-            if len(points) > 1 and not parameters.first_edit:
-                points = points[1:]
-            for calls in points[: parameters.corrections]:
+            for calls in points_to_step_in(attempt.messages, parameters.corrections):
                 item = {
                     "folder": str(material.projects.path),
                     "project": projects[attempt.project],
@@ -170,21 +160,24 @@ def demonstrate_corrections(
         played = studio.play(material.language, FIX, items, "corrections")
         for key, one in zip(items, played, strict=True):
             if isinstance(one, Trajectory):
-                rows.append({**one.to_json(), "sample": of[key].sample})
+                rows.append({"task": of[key].task, "sample": of[key].sample,
+                             "messages": list(one.messages)})  # fmt: skip
             else:
                 dropped[one.reason] += 1
     write_rows(folder / CORRECTIONS, rows)
     return {"corrections": len(rows), "dropped_by_reason": dict(sorted(dropped.items()))}
 
 
-def points_to_step_in(messages: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The calls of an attempt before its first edit, and after each edit, refused ones too.
+def points_to_step_in(
+    messages: Sequence[Mapping[str, Any]], points: int
+) -> list[list[dict[str, Any]]]:
+    """The calls of an attempt before its first edit, and after each edit that was carried out.
 
     Of an attempt that never came to an edit, the calls that it made until it said something else.
-    A turn that is no single call cannot be made again, and ends them.
 
     Args:
         messages: The attempt's transcript.
+        points: At most so many; a call that cannot be made again ends them.
     """
     found: list[list[dict[str, Any]]] = []
     calls: list[dict[str, Any]] = []
@@ -198,35 +191,25 @@ def points_to_step_in(messages: Sequence[Mapping[str, Any]]) -> list[list[dict[s
         if is_edit and not found:
             found.append(list(calls))
         calls.append({"name": made[0]["name"], "arguments": dict(made[0]["arguments"])})
-        if is_edit:
+        if is_edit and not str(observation["content"]).startswith("error:"):
             found.append(list(calls))
-    return found or [calls]
+    return (found or [calls])[:points]
 
 
 def demonstrate_answers(
-    folder: Path,
-    materials: Sequence[Material],
-    split: str,
-    parameters: ToolLessonParameters,
-    studio: Studio,
+    folder: Path, materials: Sequence[Material], parameters: ToolLessonParameters, studio: Studio
 ) -> dict[str, Any]:
-    """Write `train.jsonl`: answered questions about libraries and the projects of a split.
+    """Write `train.jsonl`: answered questions about libraries and the projects of the `tui` split.
 
     Raises:
         DataError: No question was answered.
     """
-    return _write(folder, _answered(materials, split, parameters, studio), parameters.seed)
-
-
-def _answered(
-    materials: Sequence[Material], split: str, parameters: ToolLessonParameters, studio: Studio
-) -> list[Trajectory | Dropped]:
     played: list[Trajectory | Dropped] = []
     for material in chosen_materials(materials, parameters.operators):
-        backend, tasks = material.backend, material.tasks_of(split)
+        backend, tasks = material.backend, material.tasks_of("tui")
         asked: list[Question] = []
         for name, listed in sorted(read_projects(material.projects).items()):
-            if listed.split not in (split, LIBRARY):
+            if listed.split not in ("tui", LIBRARY):
                 continue
             quota = Quota(
                 limit=parameters.mutants, per_function=parameters.questions.spot_slips,
@@ -267,7 +250,7 @@ def _answered(
             }  # fmt: skip
             items[_key("answer", item)] = item
         played += studio.play(material.language, ANSWER, items, "answers")
-    return played
+    return _write(folder, played, parameters.seed)
 
 
 def _some_files(project: Project, parameters: ToolLessonParameters) -> Project:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curricle.checkpoints.certificate import Certificate
 from curricle.checkpoints.store import Stored
 from curricle.config.agent_data import (
     AgentPairParameters,
-    CorrectionParameters,
     DemonstrationParameters,
     PracticeParameters,
     ToolLessonParameters,
@@ -19,9 +18,6 @@ from curricle.config.base import Parameters, RunSettings
 from curricle.config.execution import ExecutorParameters, SandboxParameters
 from curricle.launch.run import obtain_by_job
 from curricle.stages.build import obtain_by_builder
-
-if TYPE_CHECKING:
-    from curricle.pipelines.agent.demonstrations import Studio
 
 FOUNDATION = "foundation_model"
 
@@ -48,7 +44,6 @@ def demonstrations_node(stage: str, split: str) -> Callable[..., Stored]:
 
     def prepare(
         foundation: Stored,
-        parent: Certificate,
         executor: ExecutorParameters,
         sandbox: SandboxParameters,
         parameters: DemonstrationParameters,
@@ -58,29 +53,20 @@ def demonstrations_node(stage: str, split: str) -> Callable[..., Stored]:
         from curricle.pipelines.agent.demonstrations import Studio, demonstrate_tasks
 
         studio = Studio(run, executor, sandbox, foundation.path)
-        inputs = {"foundation": foundation, **stored}
-        if parameters.attempts is not None:
-            _, inputs["corrections"] = _corrected(
-                stage, split, parent, parameters.attempts, parameters.operators, studio, stored
-            )
 
         def build(folder: Path) -> dict[str, Any]:
-            corrections = inputs.get("corrections")
-            return demonstrate_tasks(
-                folder, _materials(stored), split, parameters, studio,
-                None if corrections is None else corrections.path,
-            )  # fmt: skip
+            return demonstrate_tasks(folder, _materials(stored), split, parameters, studio)
 
         return obtain_by_builder(
-            run, f"{stage}.data", build, revision=5, parameters=parameters, inputs=inputs,
-            outside={"split": split},
+            run, f"{stage}.data", build, revision=5, parameters=parameters,
+            inputs={"foundation": foundation, **stored}, outside={"split": split},
         )  # fmt: skip
 
     return prepare
 
 
-def tool_lessons_node(stage: str, split: str) -> Callable[..., Stored]:
-    """Make the node function that asks questions which tools answer, of the projects of a split."""
+def tool_lessons_node(stage: str) -> Callable[..., Stored]:
+    """Make the node function that asks questions which tools answer."""
 
     def prepare(
         foundation: Stored,
@@ -95,11 +81,11 @@ def tool_lessons_node(stage: str, split: str) -> Callable[..., Stored]:
         studio = Studio(run, executor, sandbox, foundation.path)
 
         def build(folder: Path) -> dict[str, Any]:
-            return demonstrate_answers(folder, _materials(stored), split, parameters, studio)
+            return demonstrate_answers(folder, _materials(stored), parameters, studio)
 
         return obtain_by_builder(
-            run, f"{stage}.data", build, revision=6, parameters=parameters,
-            inputs={"foundation": foundation, **stored}, outside={"split": split},
+            run, f"{stage}.data", build, revision=5, parameters=parameters,
+            inputs={"foundation": foundation, **stored},
         )  # fmt: skip
 
     return prepare
@@ -133,13 +119,30 @@ def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
         run: RunSettings,
         **stored: Stored,
     ) -> Stored:
-        from curricle.pipelines.agent.demonstrations import Studio
+        from curricle.pipelines.agent.demonstrations import Studio, demonstrate_corrections
+        from curricle.pipelines.agent.material import chosen_materials
         from curricle.pipelines.agent.practice import pair_attempts
+        from curricle.reporting.attempts import ATTEMPTS, read_attempts
 
+        materials = chosen_materials(_materials(stored), parameters.operators)
+        attempts = obtain_by_job(
+            run, step=f"{stage}.rollouts", kind="rollout",
+            inputs={"model": parent.candidate, **stored},
+            parameters={
+                "rollouts": parameters.rollouts.model_dump(mode="json"), "split": split,
+                "operators": parameters.operators, "precision": "auto",
+            },
+        )  # fmt: skip
         studio = Studio(run, executor, sandbox, parent.candidate.path)
-        attempts, corrections = _corrected(
-            stage, split, parent, parameters, parameters.operators, studio, stored
-        )
+
+        def correct(folder: Path) -> dict[str, Any]:
+            tried = read_attempts(attempts.path / ATTEMPTS)
+            return demonstrate_corrections(folder, tried, materials, split, parameters, studio)
+
+        corrections = obtain_by_builder(
+            run, f"{stage}.corrections", correct, revision=1, parameters=parameters,
+            inputs={"attempts": attempts, **stored}, outside={"split": split},
+        )  # fmt: skip
 
         def build(folder: Path) -> dict[str, Any]:
             return pair_attempts(folder, attempts.path, corrections.path, parameters)
@@ -150,41 +153,6 @@ def pairs_node(stage: str, split: str) -> Callable[..., Stored]:
         )  # fmt: skip
 
     return prepare
-
-
-def _corrected(
-    stage: str,
-    split: str,
-    parent: Certificate,
-    parameters: CorrectionParameters,
-    operators: Sequence[str] | None,
-    studio: Studio,
-    stored: Mapping[str, Stored],
-) -> tuple[Stored, Stored]:
-    """Have the parent try a split's tasks, and the expert do right where it failed."""
-    from curricle.pipelines.agent.demonstrations import demonstrate_corrections
-    from curricle.pipelines.agent.material import chosen_materials
-    from curricle.reporting.attempts import ATTEMPTS, read_attempts
-
-    materials = chosen_materials(_materials(stored), operators)
-    attempts = obtain_by_job(
-        studio.run, step=f"{stage}.rollouts", kind="rollout",
-        inputs={"model": parent.candidate, **stored},
-        parameters={
-            "rollouts": parameters.rollouts.model_dump(mode="json"), "split": split,
-            "operators": operators, "precision": "auto",
-        },
-    )  # fmt: skip
-
-    def correct(folder: Path) -> dict[str, Any]:
-        tried = read_attempts(attempts.path / ATTEMPTS)
-        return demonstrate_corrections(folder, tried, materials, split, parameters, studio)
-
-    corrections = obtain_by_builder(
-        studio.run, f"{stage}.corrections", correct, revision=2, parameters=parameters,
-        inputs={"attempts": attempts, **stored}, outside={"split": split},
-    )  # fmt: skip
-    return attempts, corrections
 
 
 def promote(parent: Certificate, parameters: Parameters, run: RunSettings) -> Stored:

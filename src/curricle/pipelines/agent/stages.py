@@ -22,18 +22,17 @@ METRICS = ("language", "agent")
 """What every candidate is measured by: what it forgets, and what it can do."""
 
 
-def tool_lessons_stage(name: str, parent: str, languages: Sequence[str], split: str) -> StageSpec:
-    """SFT on questions that tools answer, of libraries and of a split's projects."""
+def tool_lessons_stage(name: str, parent: str, languages: Sequence[str]) -> StageSpec:
+    """SFT on questions that tools answer."""
     return _sft_stage(name, parent, languages, Prepare(
-        tool_lessons_node(name, split), demonstration_inputs(languages)
+        tool_lessons_node(name), demonstration_inputs(languages)
     ))  # fmt: skip
 
 
 def agent_sft_stage(name: str, parent: str, languages: Sequence[str], split: str) -> StageSpec:
-    """SFT on demonstrated repairs of a split's bugs, with questions as parameters ask for."""
+    """SFT on demonstrated repairs of a split's bugs."""
     return _sft_stage(name, parent, languages, Prepare(
-        demonstrations_node(name, split),
-        {"parent": f"{parent}_checkpoint", **demonstration_inputs(languages)},
+        demonstrations_node(name, split), demonstration_inputs(languages)
     ))  # fmt: skip
 
 

@@ -23,7 +23,7 @@ SPLIT = "tui"
 def tui_stages(languages: Sequence[str]) -> tuple[StageSpec, ...]:
     """Return the stages, in order; the last one's certificate is ``tui_checkpoint``."""
     return (
-        tool_lessons_stage("tui_tools", "foundation", languages, SPLIT),
+        tool_lessons_stage("tui_tools", "foundation", languages),
         agent_sft_stage("tui_agent", "tui_tools", languages, SPLIT),
         agent_ipo_stage("tui_ipo", "tui_agent", languages, SPLIT),
         agent_grpo_stage("tui_grpo", "tui_ipo", languages, SPLIT),
