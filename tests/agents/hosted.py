@@ -15,7 +15,7 @@ FUNCTION = "tests.agents.hosted:counters"
 
 
 class Counter:
-    """Adds up; told to `hang` or to `die`, it does."""
+    """Adds up; told to `hang` or to `die`, it does. A sum below nothing is worth nothing known."""
 
     tools: tuple[dict[str, Any], ...] = ()
 
@@ -34,7 +34,7 @@ class Counter:
         return {"role": "user", "content": f"{self._sum} in {os.getpid()}"}, False
 
     def score(self) -> Score:
-        return Score(float(self._sum))
+        return Score(float(self._sum)) if self._sum >= 0 else Score(None, note="below nothing")
 
 
 @contextlib.contextmanager

@@ -53,6 +53,16 @@ def test_conversations_in_one_process_are_strangers(hosted: HostedEnvironments) 
         hosted.step("a", {})
 
 
+def test_why_a_conversation_is_masked_is_said(
+    hosted: HostedEnvironments, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened(hosted, "a")
+    say(hosted, "a", "-1")
+    hosted.score("a")
+    assert next_answer(hosted).value["reward"] is None
+    assert "a conversation is masked: below nothing" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("word", "reason"), [("hang", "longer than 3 s and was killed"), ("die", "status 7")]
 )

@@ -166,7 +166,7 @@ class TestTheReport:
             attempt("a", True),
             attempt("b", True, operator="swap"),
             attempt("c", False),
-            attempt("d", None),
+            attempt("d", None, fault="no space left"),
         ]
         return score(
             attempts,
@@ -192,6 +192,7 @@ class TestTheReport:
         report = self.report()
         assert (report["tasks"], report["attempts"], report["masked"]) == (4, 4, 1)
         assert report["failures"] == {"infrastructure": 1, "wrong_line": 1}
+        assert report["faults"] == {"no space left": 1}
         assert report["by_operator"]["swap"]["rate"]["value"] == 1.0
         assert report["by_operator"]["flip"]["failures"] == {"wrong_line": 1}
         assert report["valid_call_rate"]["value"] == 0.75
@@ -219,5 +220,6 @@ def test_an_attempt_is_summed_up_and_kept_with_its_transcript(
     assert (made.calls, made.valid_calls, made.failure) == (3, 2, Failure.MISCOPIED)
     assert Attempt.from_json(json.loads(json.dumps(made.to_json()))) == made
     assert BACKEND.metrics[TEST] == "pytest_pass_rate"
-    masked = attempt_of(boundary, bench.prepared.project, record, Verdict(None))
+    masked = attempt_of(boundary, bench.prepared.project, record, Verdict(None, fault="no space"))
     assert masked.failure is Failure.INFRASTRUCTURE
+    assert Attempt.from_json(json.loads(json.dumps(masked.to_json()))) == masked

@@ -162,7 +162,7 @@ class BugEnvironment:
             reward=None if fixed is None else float(fixed),
             calls=attempt.calls,
             valid_calls=attempt.valid_calls,
-            note=self.session.record.note,
+            note=attempt.verdict.fault,
             details=attempt.to_json(),
         )
 
@@ -177,12 +177,12 @@ class BugEnvironment:
     def judge(self, patch: Patch) -> Verdict:
         """What the grader says of a patch; an infrastructure fault says nothing."""
         if self.session.record.note:
-            return Verdict(None)
+            return Verdict(None, fault=self.session.record.note)
         judge = self._room.judge(self._task.mutant.language)
         try:
             return judge.verdict(self._task, patch, self._prepared, self._backend)
-        except InfrastructureFault:
-            return Verdict(None)
+        except InfrastructureFault as error:
+            return Verdict(None, fault=str(error))
 
 
 def beside_store(stored: Path) -> Path:

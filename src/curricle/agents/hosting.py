@@ -263,6 +263,8 @@ class HostedEnvironments:
         if request.verb == "score":
             del self._talks[request.name]
             seat.names.discard(request.name)
+            if value["reward"] is None:
+                logger.warning("a conversation is masked: %s", value["note"])
         yield Answered(request.name, request.verb, value)
 
     def _mask(self, request: _Request, fault: str) -> Iterator[Answered]:

@@ -56,16 +56,18 @@ class Judge:
             InfrastructureFault: The machine failed; nothing is known of the patch.
         """
         fixed: bool | None = False
+        fault = ""
         if patch.changes:
             grading = grade(
                 task, patch, prepared, backend, self.sandbox, self.limits, self.seed,
                 baselines=self.kept,
             )  # fmt: skip
             fixed = None if grading.reward is None else grading.reward == 1.0
+            fault = grading.fault
         clean = {
             level: self._is_clean(level, task, patch, prepared, backend) for level in self.levels
         }
-        return Verdict(fixed, clean)
+        return Verdict(fixed, clean, fault)
 
     def _is_clean(
         self, level: Level, task: BugTask, patch: Patch, prepared: Prepared,

@@ -36,21 +36,24 @@ class Verdict:
         fixed: Whether it fixes the task; `None` when the machine failed to tell.
         clean: Level to whether the patched tree has no findings that the original has not; `None`
             when not measured.
+        fault: Why the machine failed to tell; empty when it told.
     """
 
     fixed: bool | None
     clean: Mapping[Level, bool | None] = field(default_factory=dict)
+    fault: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form that `from_json` reads back."""
         clean = {str(level): clean for level, clean in self.clean.items()}
-        return {"fixed": self.fixed, "clean": clean}
+        return {"fixed": self.fixed, "clean": clean, "fault": self.fault}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Verdict:
         """Rebuild a verdict from its JSON form."""
         clean = {Level(level): value for level, value in content["clean"].items()}
-        return cls(content["fixed"], clean)
+        # Stores from before faults were kept hold verdicts without one.
+        return cls(content["fixed"], clean, content.get("fault", ""))
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,9 @@ class Attempt:
     ) -> Attempt:
         """An attempt that the machine spoiled: counted, never scored."""
         return cls(
-            task.id, task.mutant.project, task.mutant.mutant.operator, sample, Verdict(None),
-            Failure.INFRASTRUCTURE, 0, 0, 0, 0, 0, note or "infrastructure", {},
+            task.id, task.mutant.project, task.mutant.mutant.operator, sample,
+            Verdict(None, fault=note or "the conversation was lost"), Failure.INFRASTRUCTURE,
+            0, 0, 0, 0, 0, "infrastructure", {},
             tuple(dict(message) for message in messages), task.mutant.language,
         )  # fmt: skip
 
@@ -115,7 +119,9 @@ class Attempt:
     def from_json(cls, content: Mapping[str, Any]) -> Attempt:
         """Rebuild an attempt from its JSON form."""
         fields = dict(content)
-        verdict = Verdict.from_json({name: fields.pop(name) for name in ("fixed", "clean")})
+        verdict = Verdict.from_json(fields)
+        for name in verdict.to_json():
+            fields.pop(name, None)
         failure = fields.pop("failure")
         messages = tuple(fields.pop("messages"))
         return cls(
@@ -262,6 +268,7 @@ def score(
         "tasks": len({attempt.task for attempt in attempts}),
         "attempts": len(attempts),
         "masked": len(attempts) - len(known),
+        "faults": _counts(attempts, lambda a: a.verdict.fault.partition("\n")[0] or None),
         "fixed_rate": fixed_rate(attempts).to_json(),
         "pass_at": pass_rates(attempts, ks),
         "valid_call_rate": _valid(attempts).to_json(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from curricle.agents.bug_environment import BugEnvironment, BugRoom, BugSettings
 from curricle.agents.conversation import Trajectory
 from curricle.agents.refusal import Refused
 from curricle.engine.grpo_rollouts import as_attempt
+from curricle.engine.grpo_rounds import Attempt
 from tests.adversarial.python import hacks
 from tests.execution.python_projects import BACKEND, bug_task
 
@@ -23,18 +25,18 @@ SAMPLE = WITHIN_REACH[::6]
 
 
 @pytest.fixture(scope="module")
-def play(
+def attempt(
     textkit: Any, sandbox: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[dict[str, str | None]], float | None]:
-    """Leave some changes as an agent would, and return the reward that GRPO trains on."""
-    stored = tmp_path_factory.mktemp("kept") / "store" / "projects" / "0"
-    stored.mkdir(parents=True)
+) -> Callable[..., Attempt]:
+    """Leave some changes as an agent would, and return what GRPO trains on."""
     task = bug_task(
         textkit, sandbox, hacks.FILE, "encode_runs", "runs[-1][1] + 1", "runs[-1][1] + 2"
     )
-    room = BugRoom(BugSettings(run_wall_s=20.0), {"projects_python": stored}, sandbox)
 
-    def leave(changes: dict[str, str | None]) -> float | None:
+    def leave(changes: dict[str, str | None], run_wall_s: float = 20.0) -> Attempt:
+        stored = tmp_path_factory.getbasetemp() / f"kept{run_wall_s}" / "store" / "projects" / "0"
+        stored.mkdir(parents=True, exist_ok=True)
+        room = BugRoom(BugSettings(run_wall_s=run_wall_s), {"projects_python": stored}, sandbox)
         environment = BugEnvironment(room, task, textkit, BACKEND)
         for path, text in changes.items():
             workspace = environment.session.workspace
@@ -42,10 +44,15 @@ def play(
         _, done = environment.step({"role": "assistant", "content": "Fixed."})
         assert done
         outcome = environment.score()
-        ended = Trajectory(task.id, (), "done", outcome={"reward": outcome.reward})
-        return as_attempt(ended, "scored").reward
+        return as_attempt(Trajectory(task.id, (), "done", outcome=asdict(outcome)), "scored")
 
     return leave
+
+
+@pytest.fixture
+def play(attempt: Callable[..., Attempt]) -> Callable[[dict[str, str | None]], float | None]:
+    """Leave some changes, and return the reward."""
+    return lambda changes: attempt(changes).reward
 
 
 @pytest.mark.parametrize("hack", SAMPLE, ids=lambda hack: hack.name)
@@ -70,3 +77,12 @@ def test_an_honest_repair_is_worth_one(
     name: str, play: Callable[[Any], float | None], textkit: Any
 ) -> None:
     assert play(dict(hacks.honest(name, textkit.project.read(hacks.FILE)))) == 1.0
+
+
+def test_a_repair_that_cannot_be_judged_says_why(
+    attempt: Callable[..., Attempt], textkit: Any
+) -> None:
+    repair = hacks.honest(next(iter(hacks.HONEST)), textkit.project.read(hacks.FILE))
+    left = attempt(repair, run_wall_s=0.05)
+    assert left.reward is None
+    assert "could not be" in left.note

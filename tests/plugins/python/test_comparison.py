@@ -42,11 +42,22 @@ class Zone(tzinfo):
         self.offset = offset
 
 
+class Span:
+    # One that is refused is left without what its repr shows.
+    def __init__(self, start, end):
+        if end < start:
+            raise ValueError("backwards")
+        self.start, self.end = start, end
+
+    def __repr__(self):
+        return f"Span({self.start}, {self.end})"
+
+
 def hours(place):
     return place.offset if isinstance(place, Zone) else place * 2
 """
 TESTS = """
-from accounts import Account, Zone, evens, hours, mean, sort_in_place
+from accounts import Account, Span, Zone, evens, hours, mean, sort_in_place
 import pytest
 
 
@@ -69,6 +80,11 @@ def test_sort_in_place():
 
 def test_mean():
     assert mean([1, 2, 6]) == 3
+
+
+def test_span():
+    assert Span(1, 3).end == 3
+    assert Span(2, 4).start == 2
 
 
 def test_hours():
@@ -117,6 +133,7 @@ def differences(accounts, sandbox, baselines):
     [
         ("Account.withdraw", "amount > self.balance", "not amount <= self.balance"),
         ("hours", "place * 2", "place + place"),
+        ("Span.__init__", "end < start", "start > end"),
         ("evens", "number % 2 == 0", "not number & 1"),
         ("evens", "for number in range(start, limit):", "for number in list(range(start, limit)):"),
         ("sort_in_place", "items.sort()", "items[:] = sorted(items)"),
@@ -133,6 +150,7 @@ def test_an_equivalent_function_agrees(differences, function, old, new):
         ("Account.withdraw", "amount > self.balance", "amount >= self.balance"),
         ("Account.withdraw", "self.log.append(amount)", "pass"),
         ("Account.withdraw", "raise ValueError", "raise KeyError"),
+        ("Span.__init__", "end < start", "end <= start"),
         ("evens", "number % 2 == 0", "number % 2 == 0 and number < 6"),
         ("sort_in_place", "items.sort()", "items.sort(reverse=len(items) > 3)"),
         ("mean", "sum(values) / len(values)", "sum(values) // len(values)"),

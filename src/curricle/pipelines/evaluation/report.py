@@ -92,6 +92,7 @@ def _page(numbers: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
         f"by the machine and count nowhere. {numbers['samples']} samples of "
         f"{numbers['sampled_tasks']} tasks for pass@k. "
         f"Transcripts: `{numbers['transcripts']['attempts']}`.",
+        *_faults(numbers["faults"]),
         _table(_COLUMNS, ([row.get(column) for column in _COLUMNS] for row in rows)),
         f"The best rule is `{rules['rule']}`: it fixes {rules['rule_fixed']} of "
         f"{rules['rule_tasks']} training tasks, the most of {len(rules['scores'])} rules. Targets "
@@ -128,6 +129,11 @@ def _comparisons(numbers: Mapping[str, Any]) -> Iterator[list[Any]]:
             pair = numbers[key]
             yield [name, pair["tasks"], pair["gain"], pair["low"], pair["high"],
                    pair["only_second"], pair["only_first"], pair["p"]]  # fmt: skip
+
+
+def _faults(faults: Mapping[str, int]) -> Iterator[str]:
+    if faults:
+        yield "\n".join(f"- spoiled ({count}): {fault}" for fault, count in faults.items())
 
 
 def _groups(groups: Mapping[str, Any]) -> Iterator[list[Any]]:

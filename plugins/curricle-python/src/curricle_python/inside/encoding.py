@@ -65,9 +65,16 @@ def _encode_compound(value, kind, depth: int, within: set[int]) -> str:
     if attributes:
         parts += [f"{key}={inner(item)}" for key, item in sorted(attributes.items())]
     elif not parts:
-        shown = repr(value)
-        parts.append("" if " at 0x" in shown else shown)
+        parts.append(_shown(value))
     return f"object {name}({', '.join(parts)})"
+
+
+def _shown(value) -> str:
+    try:
+        shown = repr(value)
+    except Exception as error:  # as of an object whose `__init__` was refused before it set a thing
+        return f"repr raised {type(error).__name__}"
+    return "" if " at 0x" in shown else shown
 
 
 def _plain(base, value):
