@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
@@ -148,6 +149,12 @@ class TestWhatAgentStagesGained:
         assert (gain["only_second"], gain["only_first"], gain["gain"]) == (2, 0, 0.5)
         assert gain["low"] < 0.5 < gain["high"]
         assert "| dpo | sft | 4 |" in curriculum_report(agents)
+
+    def test_so_is_a_stage_whose_parent_trains_nothing_and_passes_a_model_on(
+        self, agents: tuple[StageState, ...]
+    ) -> None:
+        (gain,) = stage_gains((agents[0], replace(agents[1], parent="tui")))
+        assert (gain["stage"], gain["parent"], gain["gain"]) == ("dpo", "tui", 0.5)
 
     def test_the_matrix_holds_every_language(self, agents: tuple[StageState, ...]) -> None:
         rows = retention_rows(agents)

@@ -28,6 +28,16 @@ def stored_attempts(store: Store, step: str, role: str, digest: str) -> Path | N
     return None
 
 
+def judged_attempts(store: Store, digest: str) -> Path | None:
+    """The attempts that a gate judged a model by; `None` when there are none.
+
+    By the model and not by its stage: a stage that trains nothing passes on what another measured.
+    """
+    steps = (step for step in store.steps() if step.endswith(".evaluate"))
+    found = (stored_attempts(store, step, "candidate", digest) for step in steps)
+    return next((path for path in found if path is not None), None)
+
+
 def read_attempts(path: Path) -> list[Attempt]:
     """Read attempts, a JSON row each."""
     return list(_rows(path))

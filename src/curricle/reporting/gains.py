@@ -9,7 +9,7 @@ from typing import Any
 from curricle.agents.scoring import Attempt, against
 from curricle.agents.statistics import wilson_rate
 from curricle.checkpoints.store import Store, Stored
-from curricle.reporting.attempts import read_attempts, stored_attempts
+from curricle.reporting.attempts import judged_attempts, read_attempts, stored_attempts
 from curricle.reporting.state import StageState
 
 
@@ -50,19 +50,16 @@ def _valid(attempts: Sequence[Attempt]) -> float:
 
 
 def _attempts(stage: str, candidate: Stored) -> Path | None:
-    return _find(stage, candidate, candidate.digest)
+    return stored_attempts(_store(candidate), f"{stage}.evaluate", "candidate", candidate.digest)
 
 
 def _parents(state: StageState) -> Path | None:
     """What the stage's gate report is about was trained from: not what its parent is by now."""
-    assert state.candidate is not None and state.parent is not None
+    assert state.candidate is not None
     manifest = state.manifest
     start = manifest.identity.get("inputs", {}).get("start", "") if manifest else ""
-    found = _find(state.parent, state.candidate, start)
-    # A stage that trains nothing passes on its parent's candidate.
-    return found or _find(state.parent, state.candidate, state.candidate.digest)
+    return judged_attempts(_store(state.candidate), start)
 
 
-def _find(stage: str, candidate: Stored, digest: str) -> Path | None:
-    store = Store(candidate.path.parents[1])
-    return stored_attempts(store, f"{stage}.evaluate", "candidate", digest)
+def _store(candidate: Stored) -> Store:
+    return Store(candidate.path.parents[1])

@@ -16,7 +16,7 @@ from curricle.config.foundation import FoundationParameters
 from curricle.errors import ConfigError, StoreError
 from curricle.pipelines.foundation.nodes import import_model
 from curricle.pipelines.language.pipeline import language_stages
-from curricle.reporting.attempts import stored_attempts
+from curricle.reporting.attempts import judged_attempts, stored_attempts
 
 MODELS = "06_models"
 
@@ -149,7 +149,7 @@ def _attempts_of(ancestor: Certificate | None, language: str, run: RunSettings) 
         return None
     store, digest = Store(run.store), ancestor.candidate.digest
     alike = stored_attempts(store, attempts_step(language), "model", digest)
-    return alike or stored_attempts(store, f"{ancestor.stage}.evaluate", "candidate", digest)
+    return alike or judged_attempts(store, digest)
 
 
 def _folder(path: Path, run: RunSettings) -> Subject:
