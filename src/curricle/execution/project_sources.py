@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+from threading import get_ident
 
 from curricle.checkpoints.hashing import hash_file
 from curricle.config.tasks import ProjectSource
@@ -82,7 +83,7 @@ def _download(source: ProjectSource, downloads: Path) -> Path:
              "--dest", str(target), "-r", str(listed))  # fmt: skip
         (file,) = target.iterdir()
         downloads.mkdir(parents=True, exist_ok=True)
-        partial = downloads / f"{source.sha256}.{os.getpid()}.partial"
+        partial = downloads / f"{source.sha256}.{os.getpid()}.{get_ident()}.partial"
         shutil.copyfile(file, partial)
         partial.rename(kept)
     return kept

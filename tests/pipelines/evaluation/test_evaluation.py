@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +32,7 @@ from curricle.pipelines.evaluation.nodes import (
     subject_node,
 )
 from curricle.pipelines.evaluation.subject import Subject, find_subject
+from curricle.pipelines.sft.rows import write_rows
 from curricle.pipelines.tasks.files import read_projects, read_tasks
 from curricle.pipelines.tasks.nodes import mutants_node, projects_node, split_node, verify_node
 from curricle.stages.build import read_report
@@ -113,6 +115,23 @@ class TestBaselines:
         known: Baselines = read_baselines(measured)
         for task, verdict in known.rule.items():
             assert known.searched[task].fixed or not verdict.fixed
+
+    def test_a_task_that_the_original_does_not_fix_is_named(
+        self, projects: Stored, tasks: Stored, run: RunSettings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rows = {split: read_tasks(tasks, split) for split in ("tui", "train", "heldout")}
+        impossible = replace(rows["heldout"][0], heldout=("test_none.py::test_none",))
+        rows["heldout"] = (impossible, rows["heldout"][1])
+
+        def build(result: Path, resume: Path) -> Built:
+            for split, chosen in rows.items():
+                write_rows(result / f"{split}.jsonl", (task.to_json() for task in chosen))
+            return Built()
+
+        altered = Store(run.store).obtain("tasks_python.split", {"altered": True}, build)
+        report = read_report(measure(projects, altered, run))
+        assert report["original_refused"] == [impossible.id]
+        assert f"no model can fix them: {impossible.id[:12]}" in caplog.text
 
     def test_a_run_that_was_killed_finds_its_grades_again(
         self, measured: Stored, projects: Stored, tasks: Stored, run: RunSettings,

@@ -6,6 +6,7 @@ from curricle.languages import BugTask, Mutant, Project, ProjectMutant
 from tests.execution.python_projects import BACKEND, LIMITS
 
 SOURCE = """
+import os
 from datetime import tzinfo
 
 
@@ -53,11 +54,19 @@ class Span:
         return f"Span({self.start}, {self.end})"
 
 
+def shut(number):
+    try:
+        os.close(number)
+    except OSError:
+        pass
+    return -number
+
+
 def hours(place):
     return place.offset if isinstance(place, Zone) else place * 2
 """
 TESTS = """
-from accounts import Account, Span, Zone, evens, hours, mean, sort_in_place
+from accounts import Account, Span, Zone, evens, hours, mean, shut, sort_in_place
 import pytest
 
 
@@ -85,6 +94,10 @@ def test_mean():
 def test_span():
     assert Span(1, 3).end == 3
     assert Span(2, 4).start == 2
+
+
+def test_shut():
+    assert shut(13) == -13
 
 
 def test_hours():
@@ -134,6 +147,7 @@ def differences(accounts, sandbox, baselines):
         ("Account.withdraw", "amount > self.balance", "not amount <= self.balance"),
         ("hours", "place * 2", "place + place"),
         ("Span.__init__", "end < start", "start > end"),
+        ("shut", "-number", "0 - number"),
         ("evens", "number % 2 == 0", "not number & 1"),
         ("evens", "for number in range(start, limit):", "for number in list(range(start, limit)):"),
         ("sort_in_place", "items.sort()", "items[:] = sorted(items)"),

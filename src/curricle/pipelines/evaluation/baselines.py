@@ -77,21 +77,26 @@ def measure_baselines(
         executions, MEASURE, _items(projects, heldout, {**shared, **more}), "baselines"
     )
     nothing = Verdict(None).to_json()
-    write_rows(
-        folder / ROWS,
-        (
-            {
-                "task": task.id, "project": task.mutant.project,
-                "operator": task.mutant.mutant.operator,
-                **((measured[task.id] or {}).get("verdicts") or dict.fromkeys(BASELINES, nothing)),
-            }
-            for task in heldout
-        ),
-    )  # fmt: skip
+    rows = [
+        {
+            "task": task.id, "project": task.mutant.project,
+            "operator": task.mutant.mutant.operator,
+            **((measured[task.id] or {}).get("verdicts") or dict.fromkeys(BASELINES, nothing)),
+        }
+        for task in heldout
+    ]  # fmt: skip
+    write_rows(folder / ROWS, rows)
+    refused = [row["task"] for row in rows if row["oracle"]["fixed"] is not True]
+    if refused:
+        logger.warning(
+            "baselines: of %d held-out tasks the original itself is not accepted, so no model can "
+            "fix them: %s", len(refused), ", ".join(task[:12] for task in refused),
+        )  # fmt: skip
     report = {
         "rule": choice.rule.name, "rule_fixed": choice.fixed, "rule_tasks": choice.tasks,
         "scores": dict(choice.scores), "tasks": len(heldout),
         "masked": sum(value is None for value in measured.values()),
+        "original_refused": refused,
     }  # fmt: skip
     logger.info("baselines: the best rule is %s: it fixes %d of %d training tasks",
                 choice.rule.name, choice.fixed, choice.tasks)  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from curricle.agents.scoring import pass_rates, score
@@ -92,7 +92,7 @@ def _page(numbers: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
         f"by the machine and count nowhere. {numbers['samples']} samples of "
         f"{numbers['sampled_tasks']} tasks for pass@k. "
         f"Transcripts: `{numbers['transcripts']['attempts']}`.",
-        *_faults(numbers["faults"]),
+        *_caveats(numbers["faults"], rules.get("original_refused", ())),
         _table(_COLUMNS, ([row.get(column) for column in _COLUMNS] for row in rows)),
         f"The best rule is `{rules['rule']}`: it fixes {rules['rule_fixed']} of "
         f"{rules['rule_tasks']} training tasks, the most of {len(rules['scores'])} rules. Targets "
@@ -131,9 +131,13 @@ def _comparisons(numbers: Mapping[str, Any]) -> Iterator[list[Any]]:
                    pair["only_second"], pair["only_first"], pair["p"]]  # fmt: skip
 
 
-def _faults(faults: Mapping[str, int]) -> Iterator[str]:
-    if faults:
-        yield "\n".join(f"- spoiled ({count}): {fault}" for fault, count in faults.items())
+def _caveats(faults: Mapping[str, int], refused: Sequence[str]) -> Iterator[str]:
+    lines = [f"- spoiled ({count}): {fault}" for fault, count in faults.items()]
+    lines += [
+        f"- {task[:12]}: the original is not accepted, so no model fixes it" for task in refused
+    ]
+    if lines:
+        yield "\n".join(lines)
 
 
 def _groups(groups: Mapping[str, Any]) -> Iterator[list[Any]]:

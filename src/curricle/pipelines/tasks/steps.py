@@ -11,6 +11,7 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from curricle.pipelines.tasks.selection import select_balanced
 
 logger = logging.getLogger(__name__)
 
+_FETCHES = 4
 _STUDY_REVISION = 1
 
 
@@ -100,14 +102,19 @@ def fetch_projects(
     Raises:
         DataError: None can be had.
     """
-    found: list[ListedProject] = []
-    refused: dict[str, str] = {}
-    for name, source in sources.items():
+
+    def obtain(name: str) -> ListedProject | DataError:
         try:
-            found.append(obtain_project(name, source, backend, folder, places.downloads, max_bytes))
+            return obtain_project(name, sources[name], backend, folder, places.downloads, max_bytes)
         except DataError as error:
             logger.warning("project %s is refused: %s", name, error)
-            refused[name] = str(error)
+            return error
+
+    # The registry's client mostly waits: for the network, and for its own start.
+    with ThreadPoolExecutor(_FETCHES) as pool:
+        obtained = dict(zip(sources, pool.map(obtain, sources), strict=True))
+    found = [project for project in obtained.values() if isinstance(project, ListedProject)]
+    refused = {name: str(e) for name, e in obtained.items() if isinstance(e, DataError)}
     _need(found, refused)
     text = json.dumps([listed.to_json() for listed in found], indent=2, sort_keys=True)
     (folder / PROJECTS).write_text(text + "\n")

@@ -48,13 +48,11 @@ def answer(request) -> None:
     outside = (INSIDE, *request["path"], *request["site"])
     sys.path[:] = [*request["path"], *(p for p in sys.path if p and p not in outside)]
     sys.dont_write_bytecode = True
+    records = list(draw(request, _load(request), outcome_twice))
+    # Opened only now: a function that is given a number may close the descriptor of that number.
     with open("/report/compare.jsonl", "w") as report:
-        records = draw(request, _load(request), outcome_twice)
-        count = 0
-        for record in records:
+        for record in [*records, {"count": len(records)}]:
             report.write(json.dumps(record) + "\n")
-            count += 1
-        report.write(json.dumps({"count": count}) + "\n")
     os._exit(0)
 
 

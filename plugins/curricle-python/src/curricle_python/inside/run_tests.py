@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import sys
+import traceback
 
 INSIDE = os.path.dirname(os.path.abspath(__file__))
 HARNESS = ("pytest", "_pytest", "pluggy", "iniconfig", "hypothesis")
@@ -102,6 +103,8 @@ class _Replay:
                 os.read(reader, 1)  # returns at the end of the stream
                 _forget_harness()
                 compare.answer(request)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         os.close(reader)
