@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from curricle.execution.baselines import Baselines, drawn_output
@@ -20,7 +22,16 @@ class Account:
             raise ValueError("too much")
         self.balance -= amount
         self.log.append(amount)
-        return self.balance
+        return self.__rounded(self.balance)
+
+    def __rounded(self, amount):
+        return round(amount, 2)
+
+    def helper(amount):
+        return amount + 1
+
+    limit = helper(9)
+    del helper
 
 
 def evens(limit, *, start=0):
@@ -120,14 +131,18 @@ def baselines():
     return Baselines()
 
 
+def a_task(function):
+    mutant = Mutant("by_hand", 0, 0, "", "", 1)
+    return BugTask(
+        ProjectMutant("accounts", "python", "accounts.py", function, mutant, "builtin", "1"),
+        "d", (), (), (), "",
+    )  # fmt: skip
+
+
 @pytest.fixture
 def differences(accounts, sandbox, baselines):
     def run(function, old, new):
-        mutant = Mutant("by_hand", 0, 0, "", "", 1)
-        task = BugTask(
-            ProjectMutant("accounts", "python", "accounts.py", function, mutant, "builtin", "1"),
-            "d", (), (), (), "",
-        )  # fmt: skip
+        task = a_task(function)
         drawn = drawn_output(task, 0, BACKEND, accounts, sandbox, LIMITS, baselines)
         assert len(drawn.reports["compare.jsonl"].splitlines()) > 20
         assert old in SOURCE
@@ -146,6 +161,7 @@ def differences(accounts, sandbox, baselines):
     [
         ("Account.withdraw", "amount > self.balance", "not amount <= self.balance"),
         ("hours", "place * 2", "place + place"),
+        ("Account.__rounded", "round(amount, 2)", "round(amount * 1, 2)"),
         ("Span.__init__", "end < start", "start > end"),
         ("shut", "-number", "0 - number"),
         ("evens", "number % 2 == 0", "not number & 1"),
@@ -164,6 +180,7 @@ def test_an_equivalent_function_agrees(differences, function, old, new):
         ("Account.withdraw", "amount > self.balance", "amount >= self.balance"),
         ("Account.withdraw", "self.log.append(amount)", "pass"),
         ("Account.withdraw", "raise ValueError", "raise KeyError"),
+        ("Account.__rounded", "round(amount, 2)", "round(amount, 2) + 1"),
         ("Span.__init__", "end < start", "end <= start"),
         ("evens", "number % 2 == 0", "number % 2 == 0 and number < 6"),
         ("sort_in_place", "items.sort()", "items.sort(reverse=len(items) > 3)"),
@@ -178,3 +195,11 @@ def test_another_function_does_not(differences, function, old, new):
 def test_a_value_that_claims_to_be_equal_is_another(differences):
     lying = "class F(float):\n    __eq__ = lambda a, b: True\n\n\ndef mean("
     assert differences("mean", "def mean(", f"{lying}values):\n    return F()\n\n\ndef _mean(")
+
+
+def test_a_function_that_is_gone_once_its_class_is_made_is_not_compared(
+    accounts, sandbox, baselines
+):
+    drawn = drawn_output(a_task("Account.helper"), 0, BACKEND, accounts, sandbox, LIMITS, baselines)
+    assert BACKEND.comparison.differences(drawn, drawn) == ()
+    assert json.loads(drawn.reports["compare.jsonl"]) == {"count": 0}
