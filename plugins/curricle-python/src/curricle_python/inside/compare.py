@@ -48,14 +48,8 @@ def answer(request) -> None:
     outside = (INSIDE, *request["path"], *request["site"])
     sys.path[:] = [*request["path"], *(p for p in sys.path if p and p not in outside)]
     sys.dont_write_bytecode = True
-    try:
-        function = _load(request)
-    except LookupError:
-        if draw is _replay:
-            raise
-        records = []  # made or renamed while its module is loaded: nothing to compare
-    else:
-        records = list(draw(request, function, outcome_twice))
+    function = _load(request)
+    records = [] if function is None else list(draw(request, function, outcome_twice))
     # Opened only now: a function that is given a number may close the descriptor of that number.
     with open("/report/compare.jsonl", "w") as report:
         for record in [*records, {"count": len(records)}]:
@@ -64,12 +58,17 @@ def answer(request) -> None:
 
 
 def _load(request):
-    """The function itself, beneath descriptors and decorators that keep it as `__wrapped__`."""
+    """The function itself, beneath descriptors and decorators that keep it as `__wrapped__`.
+
+    `None` for one that is gone once its module is loaded.
+    """
     found = importlib.import_module(request["module"])
     owner = ""
     for name in request["function"].split("."):
         is_private = owner and name.startswith("__") and not name.endswith("__")
-        found = vars(found)[f"_{owner}{name}" if is_private else name]
+        found = vars(found).get(f"_{owner}{name}" if is_private else name)
+        if found is None:
+            return None
         owner = name.lstrip("_")
     found = getattr(found, "fget", None) or getattr(found, "__func__", found)
     while hasattr(found, "__wrapped__"):
