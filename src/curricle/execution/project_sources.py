@@ -1,28 +1,41 @@
 """Fetches projects: a folder, a source distribution by its hash, a commit.
 
-The registry's own client fetches, so mirrors and credentials are the user's. It verifies the hash
-before it looks into a file, and then asks the package for its metadata, as every installation of a
-source distribution does: a pinned hash is the user's word that this package may do so.
+A source distribution is looked up by its hash in the index that pip is configured with. Where that
+does not find it (several indexes, a folder of files, a keyring), pip itself fetches it: it verifies
+the hash too, but then builds the package's metadata, which runs its code and takes seconds.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from threading import get_ident
+from urllib.parse import urldefrag, urljoin
+
+import httpx
 
 from curricle.checkpoints.hashing import hash_file
 from curricle.config.tasks import ProjectSource
 from curricle.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 _FETCH_S = 300.0
+_INDEX_S = 60.0
+_PYPI = "https://pypi.org/simple/"
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 
 
 def fetch(source: ProjectSource, downloads: Path, folder: Path) -> Path:
@@ -76,12 +89,8 @@ def _download(source: ProjectSource, downloads: Path) -> Path:
     if kept.is_file() and hash_file(kept) == source.sha256:
         return kept
     with tempfile.TemporaryDirectory(prefix="curricle-") as name:
-        listed = Path(name, "requirements.txt")
-        listed.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
-        target = Path(name, "files")
-        _pip("download", "--require-hashes", "--no-deps", "--no-binary=:all:",
-             "--dest", str(target), "-r", str(listed))  # fmt: skip
-        (file,) = target.iterdir()
+        file = _from_index(source.package or "", source.sha256, Path(name, "file"))
+        file = file or _by_pip(source, Path(name))
         downloads.mkdir(parents=True, exist_ok=True)
         partial = downloads / f"{source.sha256}.{os.getpid()}.{get_ident()}.partial"
         shutil.copyfile(file, partial)
@@ -89,9 +98,70 @@ def _download(source: ProjectSource, downloads: Path) -> Path:
     return kept
 
 
+def _from_index(package: str, sha256: str, target: Path) -> Path | None:
+    """The file of that hash, if the index has it; what is not so simple is left to pip."""
+    index = _index()
+    if index is None:
+        return None
+    page = f"{index.rstrip('/')}/{re.sub(r'[-_.]+', '-', package).lower()}/"
+    try:
+        with httpx.Client(timeout=_INDEX_S, follow_redirects=True) as client:
+            answer = client.get(page, headers={"Accept": "text/html"}).raise_for_status()
+            links = _Links()
+            links.feed(answer.text)
+            found = next((link for link in links.found if link.endswith(f"#sha256={sha256}")), None)
+            if found is None:
+                return None
+            with client.stream("GET", urldefrag(urljoin(str(answer.url), found)).url) as file:
+                file.raise_for_status()
+                with target.open("wb") as out:
+                    out.writelines(file.iter_bytes())
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        logger.debug("%s: %r; pip is asked", page, error)
+        return None
+    return target if hash_file(target) == sha256 else None
+
+
+class _Links(HTMLParser):
+    """The links of a page of the simple repository API (PEP 503)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.found.extend(value for name, value in attrs if name == "href" and value)
+
+
+@cache
+def _index() -> str | None:
+    """The one index that pip asks, as its files and its environment say; nothing without one."""
+    listed = _run([*_PIP, "config", "list"], "Look at pip's configuration.", subprocess.PIPE)
+    settings: dict[str, str] = {}
+    for line in listed.decode(errors="replace").splitlines():
+        name, _, value = line.partition("=")
+        settings[name] = str(ast.literal_eval(value))
+
+    def strongest(option: str) -> str | None:
+        places = (f"{place}.{option}" for place in (":env:", "download", "global"))
+        return next((settings[place] for place in places if place in settings), None)
+
+    return None if strongest("no-index") else strongest("index-url") or _PYPI
+
+
+def _by_pip(source: ProjectSource, folder: Path) -> Path:
+    listed, target = folder / "requirements.txt", folder / "files"
+    listed.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
+    _pip("download", "--require-hashes", "--no-deps", "--no-binary=:all:",
+         "--dest", str(target), "-r", str(listed))  # fmt: skip
+    (file,) = target.iterdir()
+    return file
+
+
 def _pip(*arguments: str) -> None:
-    argv = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    _run(argv, "Look at the pinned version and hash, and whether the registry can be reached.")
+    remedy = "Look at the pinned version and hash, and whether the registry can be reached."
+    _run([*_PIP, "--quiet", *arguments], remedy)
 
 
 def _run(argv: list[str], remedy: str, stdout: int = subprocess.DEVNULL) -> bytes:
