@@ -30,6 +30,7 @@ from curricle.execution.task_worker import OPEN, PROPOSE, STUDY, VERIFY, read_mu
 from curricle.execution.verification import batch_key
 from curricle.languages.backend import LanguageBackend
 from curricle.languages.engines import BUILTIN, Quota, Seen, builtin_proposals, select
+from curricle.languages.project import Project
 from curricle.languages.tasks import BugTask, ProjectMutant
 from curricle.pipelines.sft.rows import write_rows
 from curricle.pipelines.tasks.files import (
@@ -149,9 +150,18 @@ class Executions:
         self._journal.close()
 
     def results(
-        self, work: str, items: Mapping[str, dict[str, Any]], label: str
+        self,
+        work: str,
+        items: Mapping[str, dict[str, Any]],
+        label: str,
+        costs: Mapping[str, float] | None = None,
     ) -> Iterator[tuple[str, Outcome]]:
-        """Each item's outcome by its key, in the order of completion."""
+        """Each item's outcome by its key, in the order of completion.
+
+        Of known `costs` the longest begin, so that no worker is left with one in the end.
+        """
+        if costs is not None:
+            items = {key: items[key] for key in sorted(items, key=lambda key: -costs[key])}
         keys = {id(item): key for key, item in items.items()}
         yield from self._executor.map(
             work, items.values(), self._journal, setup=self._setup,
@@ -182,8 +192,9 @@ def draw_mutants(
         for row in rows.values()
     }  # fmt: skip
     names = {key: item["project"]["name"] for key, item in items.items()}
+    sizes = {key: _bytes_of_tests(listed[name].project) for key, name in names.items()}
     answers = {names[key]: _value(outcome)
-               for key, outcome in executions.results(STUDY, items, "projects")}  # fmt: skip
+               for key, outcome in executions.results(STUDY, items, "projects", sizes)}  # fmt: skip
     refused = {name: answers[name]["refused"] for name in rows if "refused" in answers[name]}
     for name, reason in refused.items():
         logger.warning("project %s is refused: %s", name, reason)
@@ -263,6 +274,7 @@ def verify_mutants(
     for row in read_rows(mutants.path / "mutants.jsonl"):
         by_project[row["project"]].append(row)
     items: dict[str, dict[str, Any]] = {}
+    costs: dict[str, float] = {}
     for name, found in by_project.items():
         place = mutants.path / "studies" / f"{name}.json"
         content = json.loads(place.read_text())
@@ -276,7 +288,9 @@ def verify_mutants(
                 "project": rows[name], "folder": str(projects.path), "study": str(place),
                 "mutants": batch, "budget": budget.model_dump(mode="json"),
             }  # fmt: skip
-    outcomes = dict(executions.results(VERIFY, items, "batches of mutants"))
+            costs[key] = sum(study.durations[test] for row in batch
+                             for test in study.tests_of(read_mutant(row)))  # fmt: skip
+    outcomes = dict(executions.results(VERIFY, items, "batches of mutants", costs))
     tasks, rejected = [], []
     for key, item in items.items():  # in the order of the mutants, whichever came first
         masked = outcomes[key].status is Status.MASKED
@@ -327,6 +341,10 @@ def split_tasks(folder: Path, verified: Stored, budget: TaskBudget) -> dict[str,
 def _batches(rows: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+def _bytes_of_tests(project: Project) -> int:
+    return sum((project.root / file).stat().st_size for file in project.files(project.tests))
 
 
 def _counts(names: Iterator[str] | Any) -> dict[str, int]:
