@@ -156,7 +156,7 @@ def show_source(
         max_lines: Lines beyond are counted, not shown.
         numbered: Put each line's number before it.
     """
-    silent = silent_lines(text, grammar) if grammar is not None else frozenset()
+    silent = silent_lines(text, grammar, first, last) if grammar is not None else frozenset()
     lines = text.split("\n")
     numbers = [n for n in range(first, min(last, len(lines)) + 1) if n not in silent]
     shown = [

@@ -53,15 +53,25 @@ def function_at(source: str, grammar: Grammar, line: int) -> Definition | None:
 
 
 @lru_cache(maxsize=_LOOKED_AT)
-def silent_lines(source: str, grammar: Grammar) -> frozenset[int]:
-    """Lines that hold nothing but comments, documentation or white space, counted from 1."""
-    lines = source.split("\n")
+def silent_lines(
+    source: str, grammar: Grammar, first: int = 1, last: int | None = None
+) -> frozenset[int]:
+    """Lines that hold nothing but comments, documentation or white space, counted from 1.
+
+    Args:
+        source: The whole file.
+        grammar: Its language's.
+        first: Where to begin; a function's lines are known much sooner than those of its file.
+        last: Where to end; `None` is the end of the file.
+    """
+    end = source.count("\n") + 1
+    last = end if last is None else min(last, end)
     spoken = {
         line
-        for node in _leaves(_root(source, grammar))
+        for node in _leaves(_root(source, grammar), first - 1, last - 1)
         for line in range(node.start_point[0] + 1, node.end_point[0] + 2)
     }
-    return frozenset(line for line in range(1, len(lines) + 1) if line not in spoken)
+    return frozenset(line for line in range(first, last + 1) if line not in spoken)
 
 
 @lru_cache(maxsize=_LOOKED_AT)
@@ -112,11 +122,13 @@ def _decorated(node: Node) -> Node:
     return node.parent if node.parent is not None and "decorated" in node.parent.type else node
 
 
-def _leaves(root: Node) -> Iterator[Node]:
-    """The tokens that are code, and string literals as a whole."""
+def _leaves(root: Node, first: int, last: int) -> Iterator[Node]:
+    """The tokens of some rows that are code, and string literals as a whole."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
+        if node.start_point[0] > last or node.end_point[0] < first:
+            continue
         if _is_comment(node) or _is_documentation(node):
             continue
         if not node.children or (node.is_named and node.type == "string"):
@@ -138,5 +150,6 @@ def _is_documentation(node: Node) -> bool:
     )
 
 
+@lru_cache(maxsize=_LOOKED_AT)
 def _root(source: str, grammar: Grammar) -> Node:
     return Parser(Language(grammar())).parse(source.encode("utf-8")).root_node

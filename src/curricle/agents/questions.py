@@ -303,7 +303,7 @@ class _Asker:
         if not found:
             return None
         first, last = found[-1].first_line, found[-1].last_line
-        scope = Scope(first, last, silent_lines(broken, self._grammar))
+        scope = Scope(first, last, silent_lines(broken, self._grammar, first, last))
         quotes: list[Quote] = []
         for slip in slips:
             others = _apply_all(original, [other for other in slips if other is not slip])

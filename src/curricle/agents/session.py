@@ -262,15 +262,15 @@ class ToolSession:
     def _edit(self, old: str, new: str, path: str | None = None, why: str = "") -> _Shown:
         file, definition = self._target(path)
         text = self.workspace.read(file)
-        silent: frozenset[int] = frozenset()
-        if self.parameters.show == "code":
-            silent = silent_lines(text, self._grammar)
         first, last = 1, text.count("\n") + 1
         # Earlier edits may have moved the function, or broken it so that it is none any more.
         named = definition.name if definition is not None else ""
         for standing in definitions(text, self._grammar):
             if standing.name == named:
                 first, last = standing.first_line, standing.last_line
+        silent: frozenset[int] = frozenset()
+        if self.parameters.show == "code":
+            silent = silent_lines(text, self._grammar, first, last)
         replaced = replace_once(text, old, new, Scope(first, last, silent))
         return self._change({file: replaced.text}, f"edited {file}:{replaced.line}")
 

@@ -201,16 +201,38 @@ def _parameters(site: Site, function: Node) -> list[str]:
 def is_mutant(original: str, mutated: str) -> bool:
     """Whether `mutated` compiles and is not the same program as `original`."""
     tree = _compiled(mutated)
-    return tree is not None and tree != _original_tree(original)
+    if tree is None:
+        return False
+    before = _original_tree(original)
+    if before is None or len(before.body) != len(tree.body):
+        return True
+    lines = _lines(original), _lines(mutated)
+    # Of most statements the text is the same, which is known sooner than that the trees are.
+    return any(
+        _text(lines[0], old) != _text(lines[1], new) and ast.dump(old) != ast.dump(new)
+        for old, new in zip(before.body, tree.body, strict=True)
+    )
 
 
 @lru_cache(maxsize=4)
-def _original_tree(source: str) -> str | None:
+def _original_tree(source: str) -> ast.Module | None:
     return _compiled(source)
 
 
-def _compiled(source: str) -> str | None:
-    """The source's syntax tree as text; None when Python refuses the source."""
+@lru_cache(maxsize=4)
+def _lines(source: str) -> list[str]:
+    return re.split(r"\r\n|\r|\n", source)  # as Python counts them
+
+
+def _text(lines: list[str], statement: ast.stmt) -> list[str]:
+    """The lines of a statement, its decorators included."""
+    decorators = getattr(statement, "decorator_list", ())
+    first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
+    return lines[first - 1 : statement.end_lineno]
+
+
+def _compiled(source: str) -> ast.Module | None:
+    """The source's syntax tree; None when Python refuses the source."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # comparing a constant by `is`, and the like
         try:
@@ -219,7 +241,7 @@ def _compiled(source: str) -> str | None:
             compile(tree, "<mutant>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError):
             return None
-    return ast.dump(tree)
+    return tree
 
 
 PYTHON_OPERATORS = OperatorTable(
