@@ -57,6 +57,13 @@ class TestOutline:
     def test_documentation_comments_and_blank_lines_are_silent(self) -> None:
         assert silent_lines(SOURCE, GRAMMAR) == {2, 3, 6, 7, 8, 9, 10, 14, 18, 19, 24}
 
+    def test_any_range_has_the_silent_lines_of_the_whole(self) -> None:
+        whole, end = silent_lines(SOURCE, GRAMMAR), SOURCE.count("\n") + 1
+        for first in range(1, end + 1):
+            for last in range(first, end + 2):
+                within = {line for line in whole if first <= line <= last}
+                assert silent_lines(SOURCE, GRAMMAR, first, last) == within
+
     def test_strings_and_comments_are_quoted_spans(self) -> None:
         encoded = SOURCE.encode()
         texts = [encoded[start:end].decode() for start, end in quoted_spans(SOURCE, GRAMMAR)]

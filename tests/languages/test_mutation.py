@@ -108,6 +108,25 @@ def test_a_break_that_may_not_continue_is_no_mutant() -> None:
     assert mutants_of("match a:\n    case 1:\n        break\n", "loop_exit_changed") == []
 
 
+@pytest.mark.parametrize(
+    ("original", "mutated", "expected"),
+    [
+        ("@cache(1)\ndef f(): ...\n", "@cache(2)\ndef f(): ...\n", True),
+        ("a = 1; b = 2\n", "a = 1; b = 3\n", True),
+        ("a = 1\rb = 2\rc = 3\r", "a = 1\rb = 2\rc = 4\r", True),
+        ("a = '''\n\f\n'''\nb = 1\n", "a = '''\n\f\n'''\nb = 2\n", True),
+        ("a = 1\nb = 2\n", "a = 1\n", True),
+        ("a = (1)\nb = 2\n", "a = 1\n\nb  = 2\n", False),
+        ("a = 1\n", "a = 1 # one\n", False),
+        ("a = 1\n", "a = \n", False),
+    ],
+)
+def test_a_mutant_compiles_and_is_another_program(
+    original: str, mutated: str, expected: bool
+) -> None:
+    assert PYTHON_OPERATORS.is_mutant(original, mutated) is expected
+
+
 def test_a_sample_is_spread_over_the_operators_and_repeats_for_its_seed() -> None:
     chosen = sample(SOURCE, PYTHON_OPERATORS, seed=3, limit=8)
     assert len({mutant.operator for mutant in chosen}) == len(chosen) == 8

@@ -135,6 +135,18 @@ def test_the_report_counts_every_mutant_once(made: Made, run: RunSettings) -> No
     assert json.loads(json.dumps(numbers)) == numbers
 
 
+def test_the_project_with_the_most_tests_begins(tmp_path: Path) -> None:
+    run = RunSettings(store=tmp_path / "store")
+    projects = projects_node("python")(sources("intervals", "textkit"), BUDGET, run)
+    mutants_node("python")(projects, BUDGET, EXECUTOR, SandboxParameters(), run)
+    (journal,) = (tmp_path / "journals" / "tasks_python").glob("*.jsonl")
+    studies = [json.loads(line)["value"]["study"] for line in journal.read_text().splitlines()]
+    assert [study["tests"][0].split("::")[0] for study in studies] == [
+        "tests/test_cases.py",
+        "tests/test_intervals.py",
+    ]
+
+
 def test_a_second_run_makes_nothing_anew(
     made: Made, parameters: ProjectsParameters, run: RunSettings
 ) -> None:
