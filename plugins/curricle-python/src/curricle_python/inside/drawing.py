@@ -6,6 +6,7 @@ import base64
 import pickle
 import time
 import typing
+from contextlib import suppress
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
@@ -14,6 +15,13 @@ EXAMPLES = 150
 KEPT = 80
 DRAW_S = 4.0
 _NEAR = 10
+
+
+class _Enough(BaseException):
+    """No more inputs are wanted: drawing one of thousands of numbers may take a tenth of a second.
+
+    Not an `Exception`, which hypothesis would take for a failure of what it tests.
+    """
 
 
 def draw(request, function, outcome_twice):
@@ -36,7 +44,7 @@ def draw(request, function, outcome_twice):
 
     def consider(arguments) -> None:
         if len(kept) >= limit or time.monotonic() > ends:
-            return
+            raise _Enough
         try:
             call = pickle.dumps(arguments, protocol=4)
         except Exception:
@@ -49,7 +57,8 @@ def draw(request, function, outcome_twice):
 
     strategy = _strategy([pickle.loads(call) for call in seen], function)
     if strategy is not None:
-        _examples(strategy, request["seed"], consider)
+        with suppress(_Enough):
+            _examples(strategy, request["seed"], consider)
     for call, found in kept.items():
         yield {"input": base64.b64encode(call).decode(), "outcome": found}
 
