@@ -299,10 +299,12 @@ class _Asker:
             return None
         if len(slips) > 1 and not self._backend.operators.is_mutant(original, broken):
             return None  # each alone is a mutant
-        found = [d for d in definitions(broken, self._grammar) if d.name == function]
-        if not found:
+        found = [d for d in definitions(original, self._grammar) if d.name == function]
+        if not found or not all(found[-1].holds(slip.mutant.line) for slip in slips):
             return None
-        first, last = found[-1].first_line, found[-1].last_line
+        # Slips change a function within its lines, and the file's syntax is known as it was.
+        added = broken.count("\n") - original.count("\n")
+        first, last = found[-1].first_line, found[-1].last_line + added
         scope = Scope(first, last, silent_lines(broken, self._grammar, first, last))
         quotes: list[Quote] = []
         for slip in slips:
