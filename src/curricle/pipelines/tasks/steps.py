@@ -111,7 +111,7 @@ def fetch_projects(
             logger.warning("project %s is refused: %s", name, error)
             return error
 
-    # The registry's client mostly waits: for the network, and for its own start.
+    # Fetching mostly waits for the network.
     with ThreadPoolExecutor(_FETCHES) as pool:
         obtained = dict(zip(sources, pool.map(obtain, sources), strict=True))
     found = [project for project in obtained.values() if isinstance(project, ListedProject)]
