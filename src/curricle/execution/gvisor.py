@@ -166,6 +166,7 @@ def _request(command: Command, changes: Changes, limits: Limits) -> dict[str, An
         "changes": dict(changes),
         "reports": command.reports,
         "report_bytes": limits.output_bytes,
+        "disk_bytes": limits.disk_bytes,
         "wall_s": command.timeout_s or limits.wall_s,
         "rlimits": {
             "RLIMIT_CORE": 0,

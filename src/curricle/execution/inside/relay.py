@@ -29,6 +29,7 @@ def main() -> None:
 
     request = json.load(sys.stdin.buffer)
     try:
+        _check_room(request)
         cage.apply(request["changes"])
     except cage.Refused as error:
         answer: dict[str, Any] = {"refused": str(error)}
@@ -39,6 +40,19 @@ def main() -> None:
         sys.stdout.flush()
         answer = _run(request)
     sys.stdout.write(json.dumps(answer))
+
+
+def _check_room(request: dict[str, Any]) -> None:
+    """Hold the changes to the bound: the memory that they are laid in has no limit of its own.
+
+    Raises:
+        cage.Full: They do not fit.
+    """
+    from curricle.execution.inside import cage
+
+    texts = [text for text in request["changes"].values() if text is not None]
+    if sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) > request["disk_bytes"]:
+        raise cage.Full("the changes")
 
 
 def _run(request: dict[str, Any]) -> dict[str, Any]:
