@@ -12,7 +12,7 @@ from curricle.agents.generator import Completion, Generator, Turn
 from curricle.checkpoints.store import Store
 from curricle.engine.generation.batching import BatchedGenerator
 from curricle.engine.generation.ct2 import CTranslate2Generator, convert_checkpoint
-from curricle.engine.generation.linear import one_thread
+from curricle.engine.generation.linear import MIN_ROWS, make_linear, one_thread
 from curricle.engine.generation.llama import LlamaDecoder
 from curricle.engine.generation.ragged import Piece
 from curricle.engine.models import load_model
@@ -293,6 +293,28 @@ def test_shorter_numbers_stay_close_and_independent_of_the_batch(
         exact = llama(torch.tensor([tokens])).logits[0, -1]
     assert torch.equal(alone, beside)
     assert float((alone - exact).norm() / exact.norm()) < 0.1
+
+
+@pytest.mark.parametrize("compute_type", ["float32", "int8"])
+@pytest.mark.parametrize(("inputs", "outputs"), [(576, 960), (576, 3072), (1536, 576)])
+def test_a_product_as_large_as_in_use_depends_on_its_own_row_alone(
+    compute_type: str, inputs: int, outputs: int
+) -> None:
+    generator = torch.Generator().manual_seed(7)
+    linear = make_linear(torch.randn(outputs, inputs, generator=generator), compute_type)
+    rows = torch.randn(300, inputs, generator=generator)
+    expected = linear(rows[:MIN_ROWS])
+    threads = torch.get_num_threads()
+    try:
+        for using in (1, 2):
+            torch.set_num_threads(using)
+            for count in (9, 16, 17, 40, 65, 300):
+                first = linear(rows[:count])[:MIN_ROWS]
+                last = linear(rows[:count].flip(0)).flip(0)[:MIN_ROWS]
+                assert torch.equal(first, expected), (using, count)
+                assert torch.equal(last, expected), (using, count)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_model_that_is_no_plain_llama_is_refused_with_the_backend_that_runs_it() -> None:

@@ -1,11 +1,14 @@
-"""Matrix products of generation, in three arithmetics that do not depend on the batch.
+"""Matrix products of generation, in three arithmetics; two do not depend on the batch at all.
 
-Every row of the result depends on its own row of the input alone, to the last bit. So a
-conversation's answer is the same whatever else is generated beside it:
+In float32 and int8 every row of the result depends on its own row of the input alone, to the last
+bit. So a conversation's answer is the same whatever else is generated beside it:
 
-- ``float32``: the libraries take other kernels below 8 rows (measured: bit-equal from 8 rows on,
-  other sums below), so short batches are padded.
+- ``float32``: by oneDNN, its weights packed. PyTorch's own way is MKL, whose sums change with the
+  number of rows and of threads (measured: with 16 rows and more, and more inputs than a few), and
+  which takes 1.6 times as long for 16 rows. Below 8 rows there are other kernels still, so short
+  batches are padded.
 - ``bfloat16``: weights and inputs rounded to 8 bits of mantissa; only where it was measured faster.
+  With AMX, layers with many outputs sum in another order from 33 rows on: last bits may differ.
 - ``int8``: weights per output, inputs per row, symmetric; sums are exact integers. Seven times
   float32's rate at 16 rows on a processor with VNNI, and a slightly different model.
 """
@@ -17,11 +20,13 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import torch
-from torch.nn import functional
+
+from curricle.engine.products import multiply, pack
 
 MIN_ROWS = 8
 FEW_ROWS = 64
 """Rows up to which a pass runs in one thread."""
+_USUAL_ROWS = 16
 _INT8_MAX = 127
 
 
@@ -52,14 +57,14 @@ class Linear(Protocol):
 
 
 class FloatLinear:
-    """The weight as it is, in float32 or bfloat16; shape ``(outputs, inputs)``."""
+    """The weight as it is, in float32 or bfloat16."""
 
     def __init__(self, weight: torch.Tensor) -> None:
-        self.weight = weight
+        self.weight = pack(weight, _USUAL_ROWS)  # (outputs, inputs)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """See :class:`Linear`."""
-        return functional.linear(rows, self.weight)
+        return multiply(rows, self.weight)
 
 
 class Int8Linear:
