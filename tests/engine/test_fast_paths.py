@@ -19,6 +19,7 @@ from curricle.engine.document_attention import (
     document_blocks,
     use_document_attention,
 )
+from curricle.engine.llama_blocks import use_llama_blocks
 from curricle.engine.low_rank import fuse_adapters
 from curricle.engine.models import load_model, load_tokenizer
 from curricle.engine.objectives import summed_loss
@@ -45,6 +46,13 @@ def adapted(initial: Path) -> PeftModel:
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # zero at first, where nothing reaches A
             torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def fused(initial: Path) -> PeftModel:
+    model = adapted(initial)
+    fuse_adapters(model)
+    assert use_llama_blocks(model) == 9  # two attentions, two gated units, five norms
     return model
 
 
@@ -129,6 +137,73 @@ class TestFusedAdapters:
     def test_dropout_keeps_peft_s_own_way(self, initial: Path) -> None:
         config = LoraConfig(r=4, lora_dropout=0.1, target_modules="all-linear")
         assert fuse_adapters(get_peft_model(load_model(initial), config)) == 0
+
+
+class TestLlamaBlocks:
+    def test_loss_and_gradients_are_those_of_the_library(
+        self, initial: Path, batch: dict[str, torch.Tensor]
+    ) -> None:
+        plain, ours = adapted(initial), fused(initial)
+        losses = [summed_loss(model.get_base_model(), batch) for model in (plain, ours)]
+        for loss in losses:
+            loss.backward()
+        torch.testing.assert_close(losses[1], losses[0])
+        expected, got = gradients(plain), gradients(ours)
+        assert expected.keys() == got.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(got[name], gradient, atol=1e-4, rtol=1e-4)
+
+    def test_in_bf16_they_are_as_near_to_fp32_as_the_library_s(
+        self, initial: Path, batch: dict[str, torch.Tensor]
+    ) -> None:
+        exact, plain, ours = adapted(initial), adapted(initial), fused(initial)
+        use_document_attention(ours.get_base_model())
+        summed_loss(exact.get_base_model(), batch).backward()
+        for model in (plain, ours):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = summed_loss(model.get_base_model(), batch)
+            loss.backward()
+        errors = []
+        for model in (plain, ours):
+            got = gradients(model)
+            errors.append(
+                [float((got[name] - g).norm() / g.norm()) for name, g in gradients(exact).items()]
+            )
+        assert 0 < max(errors[1]) < 0.1
+        assert sum(errors[1]) < 1.1 * sum(errors[0])
+
+    def test_an_adapter_on_some_layers_alone_leaves_the_others_to_the_library(
+        self, initial: Path, batch: dict[str, torch.Tensor]
+    ) -> None:
+        torch.manual_seed(4)
+        config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+        model = get_peft_model(load_model(initial), config)
+        expected = summed_loss(model.get_base_model(), batch)
+        fuse_adapters(model)
+        use_llama_blocks(model)
+        torch.testing.assert_close(summed_loss(model.get_base_model(), batch), expected)
+
+    @pytest.mark.parametrize("attention", ["eager", "sdpa"])
+    def test_they_serve_every_attention_its_dropout_and_a_cache(
+        self, initial: Path, batch: dict[str, torch.Tensor], attention: str
+    ) -> None:
+        ids = batch["input_ids"]
+        plain, ours = adapted(initial), fused(initial)
+        for model in (plain, ours):
+            model.get_base_model().set_attn_implementation(attention)
+        expected = plain(input_ids=ids, use_cache=True)
+        got = ours(input_ids=ids, use_cache=True)
+        torch.testing.assert_close(got.logits, expected.logits, atol=1e-4, rtol=1e-4)
+        assert got.past_key_values.get_seq_length() == ids.shape[1]
+        without = ours(input_ids=ids, use_cache=False).logits
+        torch.testing.assert_close(without, expected.logits, atol=1e-4, rtol=1e-4)
+        for module in ours.train().modules():
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = 0.5
+        assert not torch.allclose(ours(input_ids=ids, use_cache=False).logits, without, atol=1e-2)
+
+    def test_what_trains_its_norms_keeps_them(self, initial: Path) -> None:
+        assert use_llama_blocks(load_model(initial)) == 4  # attentions and gated units, idle
 
 
 class TestDenseProducts:

@@ -19,6 +19,7 @@ from curricle.config.training import DpoParameters, SftParameters
 from curricle.engine.agent_rows import attach_template, take_samples
 from curricle.engine.document_attention import use_document_attention
 from curricle.engine.fitting import fit_rows
+from curricle.engine.llama_blocks import use_llama_blocks
 from curricle.engine.low_rank import fuse_adapters
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
@@ -81,6 +82,7 @@ def sft_trainer(
         data_collator=collator, **kwargs,
     )  # fmt: skip
     fuse_adapters(trainer.model)
+    use_llama_blocks(trainer.model)
     use_dense_products(trainer.model)
     return trainer
 
@@ -198,6 +200,7 @@ def pair_trainer(
         **kwargs,
     )  # fmt: skip
     fuse_adapters(trainer.model)
+    use_llama_blocks(trainer.model)
     use_dense_products(trainer.model)
     return trainer
 

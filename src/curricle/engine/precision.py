@@ -56,10 +56,13 @@ class Witness:
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        """Watch the first linear layer of a model, below its adapter if it has one."""
-        layer = next(m for m in model.modules() if isinstance(m, (torch.nn.Linear, BaseTunerLayer)))
+        """Watch the linear layers of a model: not every one is called where several are fused."""
         self._seen: set[torch.dtype] = set()
-        self._hook = layer.register_forward_hook(self._see)
+        self._hooks = [
+            module.register_forward_hook(self._see)
+            for module in model.modules()
+            if isinstance(module, (torch.nn.Linear, BaseTunerLayer))
+        ]
 
     def _see(self, layer: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         if torch.is_grad_enabled():
@@ -71,7 +74,8 @@ class Witness:
         Raises:
             ConfigError: something else was.
         """
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
         others = sorted(str(dtype) for dtype in self._seen - {_DTYPES.get(precision)})
         if others:
             raise ConfigError(

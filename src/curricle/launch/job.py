@@ -36,11 +36,11 @@ JOB_KINDS: dict[str, JobKind] = {
     "pretrain": JobKind("curricle.engine.pretraining:pretrain_job", revision=1),
     "sft": JobKind("curricle.engine.post_training:sft_job", revision=3, libraries=_TRL),
     "dpo": JobKind("curricle.engine.post_training:dpo_job", revision=3, libraries=_TRL),
-    "lora": JobKind("curricle.engine.adapters:lora_job", revision=4, libraries=(*_TRL, "peft")),
+    "lora": JobKind("curricle.engine.adapters:lora_job", revision=5, libraries=(*_TRL, "peft")),
     "agent_ipo": JobKind(
-        "curricle.engine.agent_preferences:agent_ipo_job", revision=2, libraries=(*_TRL, "peft")
+        "curricle.engine.agent_preferences:agent_ipo_job", revision=3, libraries=(*_TRL, "peft")
     ),
-    "grpo": JobKind("curricle.engine.grpo:grpo_job", revision=2, libraries=(*_TRL, "peft")),
+    "grpo": JobKind("curricle.engine.grpo:grpo_job", revision=3, libraries=(*_TRL, "peft")),
     "rollout": JobKind("curricle.engine.agent_rollouts:rollout_job", revision=3),
     "evaluate": JobKind("curricle.engine.evaluation:evaluate_job", revision=2),
     "foundation": JobKind("curricle.engine.foundation:foundation_job", revision=1),

@@ -4,8 +4,8 @@ In float32 and int8 every row of the result depends on its own row of the input 
 bit. So a conversation's answer is the same whatever else is generated beside it:
 
 - ``float32``: by oneDNN, its weights packed. PyTorch's own way is MKL, whose sums change with the
-  number of rows and of threads (measured: with 16 rows and more, and more inputs than a few), and
-  which takes 1.6 times as long for 16 rows. Below 8 rows there are other kernels still, so short
+  number of rows and of threads (measured with AVX512: from 16 rows of 576 inputs on), and which
+  takes 1.6 times as long for 16 rows. A single row may take another kernel in oneDNN too, so short
   batches are padded.
 - ``bfloat16``: weights and inputs rounded to 8 bits of mantissa; only where it was measured faster.
   With AMX, layers with many outputs sum in another order from 33 rows on: last bits may differ.
