@@ -35,7 +35,7 @@ class LowRankLinear(torch.autograd.Function):
         x: torch.Tensor,  # (..., inputs)
         dtype: torch.dtype,  # of the products
         scales: tuple[float, ...],  # of each layer
-        *tensors: torch.Tensor | None,  # of each layer: weight, bias, a, b as ``_tensors`` has them
+        *tensors: torch.Tensor | None,  # of each layer: weight, bias, a and b
     ) -> torch.Tensor:
         """Return (..., outputs of all layers) in ``dtype``."""
         with torch.autocast("cpu", enabled=False):
