@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from curricle.config.base import RunSettings
-from curricle.engine.precision import Witness, autocast, probe_job
+from curricle.engine.precision import Shape, Witness, autocast, gflops, probe_job
 from curricle.errors import ConfigError
 from curricle.launch.precision import effective_precision, machine_kind
 from tests.engine.conftest import MakeJob
@@ -34,6 +34,39 @@ def test_the_probe_names_the_faster_one_with_both_rates_in_a_moment(make_job: Ma
     rates = measured["gflops"]
     assert set(rates) == {"fp32", "bf16"} and min(rates.values()) > 0
     assert measured["precision"] == max(rates, key=rates.__getitem__)
+
+
+SMALL, LARGE = (100, 100, 100), (200, 200, 200)
+
+
+class Contestant:
+    """Takes the given milliseconds, call by call, and the last ones from then on."""
+
+    def __init__(self, *milliseconds: float) -> None:
+        self.milliseconds = list(milliseconds)
+        self.shapes: list[Shape] = []
+
+    def __call__(self, shape: Shape) -> float:
+        self.shapes.append(shape)
+        rest = self.milliseconds
+        return (rest.pop(0) if len(rest) > 1 else rest[0]) / 1e3
+
+
+def test_the_making_of_a_kernel_does_not_decide() -> None:
+    rates = gflops({"slow": Contestant(3), "fast": Contestant(20, 1)}, (SMALL,), 0.025)
+    assert rates == {"slow": 2.0, "fast": 6.0}
+
+
+def test_a_neighbour_that_slows_some_turns_does_not_decide() -> None:
+    rates = gflops({"slow": Contestant(3), "fast": Contestant(1, 9, 9, 1, 9)}, (SMALL,), 0.03)
+    assert rates == {"slow": 2.0, "fast": 6.0}
+
+
+def test_one_that_is_far_behind_costs_one_product_and_is_compared_by_that() -> None:
+    behind = Contestant(900)
+    rates = gflops({"ahead": Contestant(1), "behind": behind}, (SMALL, LARGE), 0.1)
+    assert behind.shapes == [SMALL]
+    assert rates == {"ahead": 6.0, "behind": 0.0}
 
 
 def test_auto_measures_and_keeps_what_it_found(run: RunSettings) -> None:

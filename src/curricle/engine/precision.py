@@ -1,14 +1,17 @@
 """Measures which precision is faster here, and asserts the one in force.
 
-Proxies of a stage's matrix shapes, a bounded time, the faster wins. On an AVX2-only processor
-bf16 is 8 to 600 times slower than fp32, so every timing stops as soon as it has lost.
+Proxies of a stage's matrix shapes, in turns, each at its best; the faster wins. The first product
+of a kind makes its kernel, at a seventh of the speed of those after it, and a neighbour on the
+machine slows whoever computes just then: neither may decide how hours of training run. On an
+AVX2-only processor bf16 is 8 to 600 times slower than fp32, so the time of each is bounded.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -18,8 +21,10 @@ from curricle.engine.products import multiply
 from curricle.errors import ConfigError
 from curricle.launch.job import Job, JobResult
 
-_SHAPES = ((512, 128, 384), (512, 576, 1536), (1024, 1024, 1024))
-_BUDGET_S = 0.05
+Shape = tuple[int, int, int]  # rows, inputs, outputs
+
+_SHAPES: tuple[Shape, ...] = ((512, 128, 384), (512, 576, 1536), (1024, 1024, 1024))
+_BUDGET_S = 0.25
 
 
 def probe_job(job: Job) -> JobResult:
@@ -27,7 +32,7 @@ def probe_job(job: Job) -> JobResult:
     if detect_gpu_type().tier != "cpu":
         supported = torch.cuda.is_bf16_supported()
         return JobResult(effective={"precision": "bf16" if supported else "fp32", "gflops": {}})
-    rates = {name: _gflops(dtype) for name, dtype in _DTYPES.items()}
+    rates = gflops({name: partial(_train_products, dtype) for name, dtype in _DTYPES.items()})
     faster = max(rates, key=lambda name: rates[name])
     return JobResult(effective={"precision": faster, "gflops": rates})
 
@@ -86,23 +91,44 @@ class Witness:
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def _gflops(dtype: torch.dtype) -> float:
-    """Return GFLOP/s of forward and backward products over the proxies, in half the budget."""
-    operations, seconds = 0.0, 0.0
-    for rows, inputs, outputs in _endless(_SHAPES):
-        x = torch.ones(rows, inputs, dtype=dtype)
-        w = torch.ones(outputs, inputs, dtype=dtype)
-        started = time.perf_counter()
-        y = multiply(x, w)
-        multiply(y, w.t())
-        y.t() @ x
-        seconds += time.perf_counter() - started
-        operations += 3 * 2.0 * rows * inputs * outputs
-        if seconds > _BUDGET_S / 2:
-            break
-    return round(operations / seconds / 1e9, 1)
+def gflops(
+    contestants: Mapping[str, Callable[[Shape], float]],
+    shapes: tuple[Shape, ...] = _SHAPES,
+    budget_s: float = _BUDGET_S,
+) -> dict[str, float]:
+    """Measure each contestant at its best, all of them in turns.
+
+    Args:
+        contestants: each returns the seconds that it took for one shape.
+        shapes: small ones first, so that one that is far behind is known early.
+        budget_s: seconds of each; it is exceeded by one product at the most.
+
+    Returns:
+        GFLOP/s of each over the shapes that all of them came to.
+    """
+    best: dict[str, dict[Shape, float]] = {name: {} for name in contestants}
+    left = dict.fromkeys(contestants, budget_s)
+    while any(seconds > 0 for seconds in left.values()):
+        for shape in shapes:
+            for name in (name for name in contestants if left[name] > 0):
+                seconds = contestants[name](shape)
+                left[name] -= seconds
+                best[name][shape] = min(seconds, best[name].get(shape, seconds))
+    common = [shape for shape in shapes if all(shape in measured for measured in best.values())]
+    operations = sum(3 * 2.0 * rows * inputs * outputs for rows, inputs, outputs in common)
+    return {
+        name: round(operations / sum(measured[shape] for shape in common) / 1e9, 1)
+        for name, measured in best.items()
+    }
 
 
-def _endless(shapes: tuple[tuple[int, int, int], ...]) -> Iterator[tuple[int, int, int]]:
-    while True:
-        yield from shapes
+def _train_products(dtype: torch.dtype, shape: Shape) -> float:
+    """Return the seconds of a layer's three products: forward, to its input, to its weight."""
+    rows, inputs, outputs = shape
+    x = torch.ones(rows, inputs, dtype=dtype)
+    w = torch.ones(outputs, inputs, dtype=dtype)
+    started = time.perf_counter()
+    y = multiply(x, w)
+    multiply(y, w.t())
+    y.t() @ x
+    return time.perf_counter() - started

@@ -44,7 +44,7 @@ JOB_KINDS: dict[str, JobKind] = {
     "rollout": JobKind("curricle.engine.agent_rollouts:rollout_job", revision=3),
     "evaluate": JobKind("curricle.engine.evaluation:evaluate_job", revision=2),
     "foundation": JobKind("curricle.engine.foundation:foundation_job", revision=1),
-    "probe_precision": JobKind("curricle.engine.precision:probe_job", revision=1),
+    "probe_precision": JobKind("curricle.engine.precision:probe_job", revision=2),
 }
 
 

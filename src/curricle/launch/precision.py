@@ -1,7 +1,8 @@
 """Chooses the precision of a job before it runs, so that it can be part of the fingerprint.
 
 A CPU is measured, never assumed: bf16 is twice as fast as fp32 on one with AVX512-BF16 and up to
-600 times slower on one with AVX2 only. The measurement takes 50 ms and is kept per machine kind.
+600 times slower on one with AVX2 only. The measurement takes half a second and is kept for each
+kind of machine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from curricle.checkpoints.datasets import replace_json
 from curricle.checkpoints.hashing import hash_value
 from curricle.config.base import RunSettings
 from curricle.errors import ConfigError
-from curricle.launch.job import Job
+from curricle.launch.job import JOB_KINDS, Job
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ def effective_precision(run: RunSettings, requested: str, parameters: dict[str, 
 
 def precision_record(store: Path) -> Path:
     """Return where the measurement of this kind of machine is kept."""
-    return store / "machines" / f"{hash_value(machine_kind())[:16]}.json"
+    measured = {**machine_kind(), "revision": str(JOB_KINDS["probe_precision"].revision)}
+    return store / "machines" / f"{hash_value(measured)[:16]}.json"
 
 
 def machine_kind() -> dict[str, str]:
