@@ -25,10 +25,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from curricle.config.agent_training import GrpoParameters
 from curricle.engine.document_attention import use_document_attention
+from curricle.engine.fast_paths import use_fast_paths
 from curricle.engine.grpo_rounds import Attempt, Round
-from curricle.engine.llama_blocks import use_llama_blocks
-from curricle.engine.low_rank import fuse_adapters
-from curricle.engine.products import use_dense_products
 from curricle.engine.scoring import score_labels_only
 from curricle.engine.trainers import OurSchedule, trainer_arguments
 from curricle.launch.job import Job
@@ -105,9 +103,7 @@ class GroupTrainer(OurSchedule, GRPOTrainer):  # type: ignore[misc]
         self._buffered_inputs: list[dict[str, Any]] | None = None
         super().__init__(reward_funcs=recorded_rewards, rollout_func=self._roll_out, **kwargs)
         use_document_attention(_without_adapter(self.model))
-        fuse_adapters(self.model)
-        use_llama_blocks(self.model)
-        use_dense_products(self.model)
+        use_fast_paths(self.model)
         score_labels_only(_without_adapter(self.model), parameters.temperature)
         if self.ref_model is not None:
             use_document_attention(self.ref_model)

@@ -18,12 +18,10 @@ from trl import DPOConfig, SFTConfig
 from curricle.config.training import DpoParameters, SftParameters
 from curricle.engine.agent_rows import attach_template, take_samples
 from curricle.engine.document_attention import use_document_attention
+from curricle.engine.fast_paths import use_fast_paths
 from curricle.engine.fitting import fit_rows
-from curricle.engine.llama_blocks import use_llama_blocks
-from curricle.engine.low_rank import fuse_adapters
 from curricle.engine.models import load_model, load_tokenizer, save_checkpoint
 from curricle.engine.pretraining import CURVE_NAME, open_packed, packed_arrays
-from curricle.engine.products import use_dense_products
 from curricle.engine.rendering import Rendered, attach_chat_template, render_prompt
 from curricle.engine.trainers import (
     PackedSFTTrainer,
@@ -81,9 +79,7 @@ def sft_trainer(
         parameters, model=model, args=arguments, train_dataset=rows, processing_class=tokenizer,
         data_collator=collator, **kwargs,
     )  # fmt: skip
-    fuse_adapters(trainer.model)
-    use_llama_blocks(trainer.model)
-    use_dense_products(trainer.model)
+    use_fast_paths(trainer.model)
     return trainer
 
 
@@ -199,9 +195,7 @@ def pair_trainer(
         parameters, model=model, args=arguments, train_dataset=pairs, processing_class=tokenizer,
         **kwargs,
     )  # fmt: skip
-    fuse_adapters(trainer.model)
-    use_llama_blocks(trainer.model)
-    use_dense_products(trainer.model)
+    use_fast_paths(trainer.model)
     return trainer
 
 
