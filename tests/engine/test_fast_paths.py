@@ -60,6 +60,21 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
+def assert_same_training(
+    plain: torch.nn.Module, ours: torch.nn.Module, batch: dict[str, torch.Tensor]
+) -> None:
+    models = (plain, ours)
+    bare = [m.get_base_model() if isinstance(m, PeftModel) else m for m in models]
+    losses = [summed_loss(model, batch) for model in bare]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(losses[1], losses[0])
+    expected, got = map(gradients, models)
+    assert expected and expected.keys() == got.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(got[name], gradient, atol=1e-4, rtol=1e-4)
+
+
 class TestDocumentAttention:
     def test_blocks_are_the_documents(self, batch: dict[str, torch.Tensor]) -> None:
         assert document_blocks(batch["position_ids"]) == (
@@ -111,13 +126,8 @@ class TestFusedAdapters:
     ) -> None:
         plain, fused = adapted(initial), adapted(initial)
         assert fuse_adapters(fused) == 14  # seven in each of two layers
-        for model in (plain, fused):
-            summed_loss(model.get_base_model(), batch).backward()
-        expected, got = gradients(plain), gradients(fused)
-        assert expected.keys() == got.keys()
-        assert all("lora_" in name for name in got)
-        for name, gradient in expected.items():
-            torch.testing.assert_close(got[name], gradient, atol=1e-4, rtol=1e-4)
+        assert_same_training(plain, fused, batch)
+        assert all("lora_" in name for name in gradients(fused))
 
     @torch.no_grad()
     def test_a_disabled_adapter_in_bf16_and_after_merging_computes_as_peft_does(
@@ -143,15 +153,7 @@ class TestLlamaBlocks:
     def test_loss_and_gradients_are_those_of_the_library(
         self, initial: Path, batch: dict[str, torch.Tensor]
     ) -> None:
-        plain, ours = adapted(initial), fused(initial)
-        losses = [summed_loss(model.get_base_model(), batch) for model in (plain, ours)]
-        for loss in losses:
-            loss.backward()
-        torch.testing.assert_close(losses[1], losses[0])
-        expected, got = gradients(plain), gradients(ours)
-        assert expected.keys() == got.keys()
-        for name, gradient in expected.items():
-            torch.testing.assert_close(got[name], gradient, atol=1e-4, rtol=1e-4)
+        assert_same_training(adapted(initial), fused(initial), batch)
 
     def test_in_bf16_they_are_as_near_to_fp32_as_the_library_s(
         self, initial: Path, batch: dict[str, torch.Tensor]
@@ -212,14 +214,7 @@ class TestDenseProducts:
     ) -> None:
         plain, direct = load_model(initial), load_model(initial)
         assert use_dense_products(direct) == 15  # the head, and seven in each of two layers
-        losses = [summed_loss(model, batch) for model in (plain, direct)]
-        for loss in losses:
-            loss.backward()
-        torch.testing.assert_close(losses[1], losses[0])
-        expected, got = gradients(plain), gradients(direct)
-        assert expected.keys() == got.keys()
-        for name, gradient in expected.items():
-            torch.testing.assert_close(got[name], gradient, atol=1e-4, rtol=1e-4)
+        assert_same_training(plain, direct, batch)
 
     def test_a_bias_and_a_transposed_weight(self) -> None:
         generator = torch.Generator().manual_seed(5)

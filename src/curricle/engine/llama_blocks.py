@@ -151,7 +151,7 @@ def _norm(module: LlamaRMSNorm, original: Any, x: torch.Tensor) -> torch.Tensor:
         return result
     cast = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if cast else x.dtype
-    normed: torch.Tensor = RootMeanSquareNorm.apply(  # type: ignore[no-untyped-call]
+    normed: torch.Tensor = RootMeanSquareNorm.apply(
         x, module.weight, module.variance_epsilon, dtype
     )
     return normed
@@ -176,7 +176,7 @@ def _attention(
         )  # fmt: skip
     keys = module.config.num_key_value_heads
     heads = (keys * module.num_key_value_groups, keys)
-    by_head = RotatedHeads.apply(projected, *position_embeddings, heads)  # type: ignore[no-untyped-call]
+    by_head = RotatedHeads.apply(projected, *position_embeddings, heads)
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(
         module.config._attn_implementation, eager_attention_forward
     )
@@ -192,7 +192,7 @@ def _gated(module: LlamaMLP, original: Any, x: torch.Tensor) -> torch.Tensor:
     is_silu = module.config.hidden_act == "silu"
     gate_up = project(x, (module.gate_proj, module.up_proj)) if is_silu else None
     result: torch.Tensor = (
-        original(x) if gate_up is None else module.down_proj(GatedUnit.apply(gate_up))  # type: ignore[no-untyped-call]
+        original(x) if gate_up is None else module.down_proj(GatedUnit.apply(gate_up))
     )
     return result
 

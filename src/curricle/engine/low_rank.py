@@ -135,7 +135,7 @@ def project(x: torch.Tensor, layers: Sequence[Any]) -> torch.Tensor | None:
         ]  # fmt: skip
         scales.append(layer.scaling[name])
     dtype = torch.get_autocast_dtype("cpu") if cast else x.dtype
-    computed: torch.Tensor = LowRankLinear.apply(x, dtype, tuple(scales), *tensors)  # type: ignore[no-untyped-call]
+    computed: torch.Tensor = LowRankLinear.apply(x, dtype, tuple(scales), *tensors)
     return computed
 
 

@@ -248,7 +248,7 @@ class Pretrainer:
             }
             with autocast(self.job.precision):
                 part_loss = summed_loss(self.model, inputs) / max(1, labelled)
-            part_loss.backward()  # type: ignore[no-untyped-call]
+            part_loss.backward()
             loss += part_loss.item()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), parameters.max_grad_norm)
         self.optimizer.step()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_ONEDNN: bool = torch.backends.mkldnn.is_available()
 
 
 def multiply(
@@ -95,5 +95,5 @@ def _forward(module: torch.nn.Linear, original: Any, x: torch.Tensor) -> torch.T
     if torch.is_autocast_enabled("cpu") or dtypes != {torch.float32} or not x.numel():
         result: torch.Tensor = original(x)
         return result
-    computed: torch.Tensor = DenseProduct.apply(x, module.weight, module.bias)  # type: ignore[no-untyped-call]
+    computed: torch.Tensor = DenseProduct.apply(x, module.weight, module.bias)
     return computed
