@@ -23,11 +23,12 @@ class CurriculumHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any
     ) -> None:
-        """Refuse what cannot end well, before any node runs."""
+        """Refuse what cannot end well and say what has no effect, before any node runs."""
         from curricle.pipeline_registry import register_pipelines, stage_specs
         from curricle.planning.preflight import preflight
 
-        preflight(pipeline, catalog, register_pipelines(), stage_specs())
+        given = run_params["runtime_params"] or {}
+        preflight(pipeline, catalog, register_pipelines(), stage_specs(), given)
 
     @hook_impl
     def after_node_run(self, outputs: dict[str, Any]) -> None:

@@ -132,3 +132,11 @@ def test_a_run_refused_by_preflight_leaves_nothing_behind(project: Project) -> N
     result = project.kedro("run", "--params", "pretrian.train.learning_rate=0")
     assert result.exit_code == 1
     assert not Path(project.data).exists()
+
+
+def test_a_parameter_for_nothing_is_said_before_the_run(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    project.kedro("run", "--pipelines", "sft", "--params", "dpo.train.beta=0.3,sft.train.seed=1")
+    assert "dpo.train.beta changes nothing in this run" in caplog.text
+    assert "sft.train.seed" not in caplog.text

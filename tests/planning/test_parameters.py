@@ -8,7 +8,7 @@ import pytest
 
 from curricle.errors import ConfigError
 from curricle.pipeline_registry import register_pipelines
-from curricle.planning.parameters import check_parameters
+from curricle.planning.parameters import check_parameters, without_effect
 
 PIPELINES = register_pipelines()
 
@@ -72,3 +72,32 @@ def test_a_stage_that_does_not_run_is_checked_too() -> None:
     assert "dpo.train.bta is unknown; did you mean beta?" in refusal(
         dpo__train={"learning_rate": 1e-4, "max_length": 9, "batch_size": 1, "bta": 0.1}
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "pipeline", "said"),
+    [
+        (
+            {"dpo": {"train": {"learning_rate": 1e-5}}},
+            "lora",
+            ["dpo.train.learning_rate changes nothing in this run, none of its nodes reads it; "
+             "the pipeline dpo does."],
+        ),
+        ({"dpo": {"train": {"learning_rate": 1e-5}}}, "dpo", []),
+        ({"dpo": {"train": {"seed": 1}}, "lora": {"train": {"seed": 1}}}, "__default__", []),
+        ({"gates": {"sft": {"refusal_rate": {"min": 0.1}}}}, "sft", []),
+        (
+            {"gates": {"sft": {"refusal_rate": {"min": 0.1}}}},
+            "tui",
+            ["gates.sft.refusal_rate.min changes nothing in this run, none of its nodes reads it; "
+             "the pipeline sft does."],
+        ),
+        ({"run": {"tracking": "wandb"}}, "sft", []),
+        ({"language": {"stages": {"sft": {"train": {"seed": 1}}}}}, "lora", []),
+        ({"agent": {"max_length": 1024}}, "lora", []),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_the_run_does_not_read_is_said(
+    given: dict[str, Any], pipeline: str, said: list[str]
+) -> None:
+    assert [*without_effect(given, PIPELINES[pipeline], PIPELINES)] == said

@@ -104,8 +104,8 @@ class CurricleConfigLoader(OmegaConfigLoader):
             if not (folder / environment).is_dir():
                 continue
             layer = self._layer(folder / environment, key)
-            given = set(_leaves(layer)) if key == "parameters" else set(layer)
-            for name in sorted(given.difference(_leaves(self.runtime_params))):
+            given = set(leaves(layer)) if key == "parameters" else set(layer)
+            for name in sorted(given.difference(leaves(self.runtime_params))):
                 other = givers.setdefault(name, distribution)
                 if other != distribution:
                     raise ConfigError(
@@ -146,6 +146,15 @@ def spread(parameters: dict[str, Any], languages: Iterable[str]) -> dict[str, An
             **({"gates": gates} if gates else {})}  # fmt: skip
 
 
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted path of each value; an empty block counts as one."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``below`` with each value that ``above`` also has replaced, at every depth."""
     merged = dict(below)
@@ -159,11 +168,3 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _replacing(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Return both, an entry of ``above`` instead of one of the same name as a whole."""
     return {**below, **above}
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"

@@ -15,9 +15,11 @@ from kedro.pipeline import Pipeline
 from kedro.validation.type_extractor import TypeExtractor
 from pydantic import BaseModel, ValidationError
 
+from curricle.config.loader import leaves
 from curricle.errors import ConfigError
 
 _PREFIX = "params:"
+_SHARED = ("language.stages.", "gates.language.", "agent.")  # spread or interpolated by the loader
 
 
 def check_parameters(parameters: Mapping[str, Any], pipelines: Mapping[str, Pipeline]) -> None:
@@ -31,18 +33,38 @@ def check_parameters(parameters: Mapping[str, Any], pipelines: Mapping[str, Pipe
         ConfigError: one line per key that nobody reads or that has an impossible value.
     """
     built = dict(pipelines)
-    wanted = {
-        name.removeprefix(_PREFIX)
-        for pipeline in built.values()
-        for name in pipeline.inputs()
-        if name.startswith(_PREFIX)
-    }
+    wanted = {name for pipeline in built.values() for name in _asked_for(pipeline)}
     types = TypeExtractor(built).extract_types_from_pipelines()
     problems = [*_unread(parameters, wanted), *_invalid(parameters, types)]
     if problems:
         raise ConfigError(
             "\n".join(f"parameter {problem}" for problem in problems)
             + "\nMend conf/*/parameters, conf/*/gates.yml or --params; nothing has run."
+        )
+
+
+def without_effect(
+    given: Mapping[str, Any], pipeline: Pipeline, pipelines: Mapping[str, Pipeline]
+) -> Iterator[str]:
+    """Yield a message for each of ``--params`` that the run at hand does not read.
+
+    One list of parameters may serve several runs, so it is no error; but ``--pipelines lora`` with
+    a new rate for DPO adapts the DPO of before, and must say so. Blocks that others take over
+    (``agent``, ``language.stages``, ``gates.language``) are not judged.
+
+    Args:
+        given: the parameters of this run alone, nested.
+        pipeline: what is about to run.
+        pipelines: all that are registered, to name one that reads it.
+    """
+    read = _asked_for(pipeline)
+    for path in leaves(given):
+        if path.startswith(_SHARED) or _covers(read, path):
+            continue
+        others = [name for name, other in pipelines.items() if _covers(_asked_for(other), path)]
+        smallest = min(others, key=lambda name: len(pipelines[name].nodes), default="")
+        yield f"{path} changes nothing in this run, none of its nodes reads it" + (
+            f"; the pipeline {smallest} does." if smallest else "."
         )
 
 
@@ -53,6 +75,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]}?"
     return f"known: {', '.join(names)}." if names else ""
+
+
+def _asked_for(pipeline: Pipeline) -> set[str]:
+    """Return the dotted paths of the parameters that ``pipeline`` reads."""
+    return {name.removeprefix(_PREFIX) for name in pipeline.inputs() if name.startswith(_PREFIX)}
+
+
+def _covers(read: Iterable[str], path: str) -> bool:
+    """Return whether a block that is read holds ``path``, or lies in it."""
+    return any(f"{path}.".startswith(f"{name}.") or name.startswith(f"{path}.") for name in read)
 
 
 def _unread(node: Mapping[str, Any], wanted: set[str], prefix: str = "") -> Iterator[str]:

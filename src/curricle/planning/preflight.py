@@ -6,6 +6,7 @@ model, and torch is not imported.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,8 +18,11 @@ from curricle.planning.execution import check_execution
 from curricle.planning.gates import gate_problems
 from curricle.planning.inputs import missing_inputs, unordered_evaluations
 from curricle.planning.machine import check_resources
+from curricle.planning.parameters import without_effect
 from curricle.planning.plan import architecture_fields, longest_context, plan_stages
 from curricle.stages.spec import StageSpec
+
+logger = logging.getLogger(__name__)
 
 
 def preflight(
@@ -26,14 +30,16 @@ def preflight(
     catalog: Any,
     pipelines: Mapping[str, Pipeline],
     specs: tuple[StageSpec, ...],
+    given: Mapping[str, Any],
 ) -> None:
-    """Refuse a run that cannot end well.
+    """Refuse a run that cannot end well, and warn of what it was given for nothing.
 
     Args:
         pipeline: what is about to run.
         catalog: Kedro's, with the parameters in it.
         pipelines: all that are registered: they tell who makes a missing dataset.
         specs: all stages, in curriculum order.
+        given: ``--params``, nested.
 
     Raises:
         ConfigError: parameters or gates that contradict each other; a missing input.
@@ -43,6 +49,8 @@ def preflight(
     """
     parameters = plain_parameters(catalog)
     running = stages_of(pipeline, specs)
+    for message in without_effect(given, pipeline, pipelines):
+        logger.warning(message)
     problems = [
         *gate_problems(specs, running, parameters.get("gates", {})),
         *size_problems(running, parameters),
