@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,15 @@ from curricle.agents.generator import Completion, Generator, Turn
 from curricle.checkpoints.store import Store
 from curricle.engine.generation.batching import BatchedGenerator
 from curricle.engine.generation.ct2 import CTranslate2Generator, convert_checkpoint
-from curricle.engine.generation.linear import MIN_ROWS, make_linear, one_thread
+from curricle.engine.generation.linear import (
+    MIN_ROWS,
+    Int8Linear,
+    PackedInt8Linear,
+    make_linear,
+    one_thread,
+)
 from curricle.engine.generation.llama import LlamaDecoder
+from curricle.engine.generation.lookup import PromptLookup
 from curricle.engine.generation.ragged import Piece
 from curricle.engine.models import load_model
 from curricle.errors import ConfigError
@@ -92,9 +100,10 @@ def test_a_turn_reads_only_what_is_new(llama: LlamaForCausalLM) -> None:
     assert (second.read_tokens, second.reused_tokens) == (8, 109)
 
 
+@pytest.mark.parametrize("lookup_tokens", [0, 5])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_does_not_depend_on_what_is_generated_beside_it(
-    llama: LlamaForCausalLM, temperature: float
+    llama: LlamaForCausalLM, temperature: float, lookup_tokens: int
 ) -> None:
     turns = [
         Turn(f"c{n}", prompt(20 + 13 * n, n), 12, temperature=temperature, seed=n) for n in range(7)
@@ -102,13 +111,58 @@ def test_an_answer_does_not_depend_on_what_is_generated_beside_it(
     answers = []
     for size in (1, 3, 7):
         generator = BatchedGenerator(
-            LlamaDecoder(llama), [1], batch_size=size, log_probabilities=True
-        )
+            LlamaDecoder(llama), [1], batch_size=size, prefill_tokens=64 * size,
+            lookup_tokens=lookup_tokens, log_probabilities=True,
+        )  # fmt: skip
         for turn in turns:
             generator.submit(turn)
         done = finish(generator, len(turns))
         answers.append({name: (done[name].tokens, done[name].log_probabilities) for name in done})
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_lookup_says_what_followed_the_last_two_tokens_when_they_last_stood_there() -> None:
+    lookup = PromptLookup()
+    tokens = [1, 2, 3, 4, 1, 2, 5, 6]
+    assert lookup.ahead(tokens, 3) == ()
+    tokens += [1, 2]
+    assert lookup.ahead(tokens, 3) == (5, 6, 1)
+    assert lookup.ahead(tokens, 0) == ()
+    tokens += [3]
+    assert lookup.ahead(tokens, 9) == (4, 1, 2, 5, 6, 1, 2, 3)
+    assert PromptLookup().ahead([7], 3) == ()
+
+
+def answer_and_steps(
+    model: LlamaForCausalLM, temperature: float, lookup_tokens: int
+) -> tuple[Sequence[int], int]:
+    generator = BatchedGenerator(LlamaDecoder(model), [], lookup_tokens=lookup_tokens)
+    generator.submit(Turn("a", prompt(40), 200, temperature=temperature, seed=1))
+    for step in range(1, 1000):
+        if done := generator.poll(0):
+            return done[0].tokens, step
+    raise AssertionError("the answer never ended")
+
+
+def test_what_is_looked_up_changes_no_answer(llama: LlamaForCausalLM) -> None:
+    saved = 0
+    for temperature in (0.0, 0.4, 1.0):
+        expected, steps = answer_and_steps(llama, temperature, 0)
+        assert len(expected) == steps == 200
+        answer, steps = answer_and_steps(llama, temperature, 8)
+        assert answer == expected
+        saved += 200 - steps
+    assert saved > 0  # a random model seldom says what it said, but it does
+
+
+def test_an_answer_that_repeats_itself_takes_few_steps(llama: LlamaForCausalLM) -> None:
+    torch.manual_seed(0)
+    # Weights this small leave a token as it was embedded: what the model says is what it heard.
+    still = LlamaForCausalLM(LlamaConfig(**{**llama.config.to_dict(), "initializer_range": 1e-3}))
+    answer, steps = answer_and_steps(still.eval(), 0.0, 8)
+    assert len(answer) == 200
+    assert steps < 0.6 * 200
+    assert answer == answer_and_steps(still.eval(), 0.0, 0)[0]
 
 
 def cheapest_detour(model: PreTrainedModel, tokens: list[int], answer: list[int]) -> list[int]:
@@ -315,6 +369,17 @@ def test_a_product_as_large_as_in_use_depends_on_its_own_row_alone(
                 assert torch.equal(last, expected), (using, count)
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("rows", [2, 8, 40, 200])
+def test_packed_and_plain_int8_products_are_the_same_numbers(rows: int) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    weight = torch.randn(96, 1536, generator=generator)
+    weight[:8] = weight[:8].sign()  # all at the ends of the range: the largest sums there are
+    inputs = torch.randn(rows, 1536, generator=generator)
+    inputs[0] = weight[0]
+    inputs[1] = 0
+    assert torch.equal(PackedInt8Linear(weight)(inputs), Int8Linear(weight)(inputs))
 
 
 def test_a_model_that_is_no_plain_llama_is_refused_with_the_backend_that_runs_it() -> None:

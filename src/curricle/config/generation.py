@@ -55,6 +55,9 @@ class GenerationParameters(Parameters):
         cache_tokens: tokens in all caches together. SmolLM2-135M takes 46 kB a token in float32,
             half of it in bfloat16: the default bounds it to 3 GB. Unused room costs nothing.
         prefill_tokens: tokens of prompts read in one step.
+        lookup_tokens: tokens that are guessed from a conversation itself and read at once (prompt
+            lookup decoding); what the model would not have said is dropped. 0 for one token a
+            step. Native and transformers only.
         endpoint: the server; for ``backend: endpoint`` only.
     """
 
@@ -66,6 +69,7 @@ class GenerationParameters(Parameters):
     batch_size: int = Field(default=16, ge=1)
     cache_tokens: int = Field(default=65_536, ge=128)
     prefill_tokens: int = Field(default=1024, ge=64)
+    lookup_tokens: int = Field(default=8, ge=0)
     endpoint: EndpointParameters | None = None
 
     @model_validator(mode="after")

@@ -41,6 +41,9 @@ from curricle.pipelines.sft.rows import read_rows, write_rows
 
 Metrics = dict[str, float]
 
+_MERGE_TOKENS = 64
+"""Of a conversation: a merge goes wrong layer by layer, not token by token."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -225,7 +228,7 @@ def measure_merge(subject: Subject) -> Metrics:
     samples = list(islice(render_samples(subject.tokenizer, path, None, subject.job.step), 8))
     if not samples:
         raise DataError(f"{subject.job.step}: {path} is empty, so nothing can be measured on it")
-    length = min(len(sample) for sample in samples)
+    length = min(_MERGE_TOKENS, *(len(sample) for sample in samples))
     input_ids = torch.from_numpy(np.stack([s.input_ids[:length] for s in samples])).to(device())
     adapter = subject.job.inputs["candidate"] / ADAPTER_FOLDER
     parent = load_model(subject.job.inputs["parent"]).eval()

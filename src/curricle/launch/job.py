@@ -42,7 +42,7 @@ JOB_KINDS: dict[str, JobKind] = {
     ),
     "grpo": JobKind("curricle.engine.grpo:grpo_job", revision=3, libraries=(*_TRL, "peft")),
     "rollout": JobKind("curricle.engine.agent_rollouts:rollout_job", revision=3),
-    "evaluate": JobKind("curricle.engine.evaluation:evaluate_job", revision=2),
+    "evaluate": JobKind("curricle.engine.evaluation:evaluate_job", revision=3),
     "foundation": JobKind("curricle.engine.foundation:foundation_job", revision=1),
     "probe_precision": JobKind("curricle.engine.precision:probe_job", revision=2),
 }

@@ -21,6 +21,7 @@ import torch
 from curricle.agents.generator import Completion, Ending, Turn
 from curricle.engine.generation.cache import BLOCK, ConversationCache, room_for
 from curricle.engine.generation.detours import Detours
+from curricle.engine.generation.lookup import PromptLookup
 from curricle.engine.generation.ragged import ATTENTION_BLOCK, Decoder, Piece
 from curricle.errors import ConfigError
 
@@ -48,6 +49,7 @@ class _Conversation:
     cache: ConversationCache
     tokens: list[int] = field(default_factory=list)
     prompt_length: int = 0  # of its first turn: read in blocks, so others may copy it exactly
+    lookup: PromptLookup = field(default_factory=PromptLookup)
 
 
 class BatchedGenerator:
@@ -65,6 +67,7 @@ class BatchedGenerator:
         batch_size: int = 16,
         cache_tokens: int = 65_536,
         prefill_tokens: int = 1024,
+        lookup_tokens: int = 0,
         log_probabilities: bool = False,
     ) -> None:
         """Set up.
@@ -75,6 +78,7 @@ class BatchedGenerator:
             batch_size: conversations that generate at the same time; more wait their turn.
             cache_tokens: tokens of all caches together.
             prefill_tokens: tokens of prompts read in one step; bounds the memory of a step.
+            lookup_tokens: tokens guessed from a conversation itself and read at once; 0 for none.
             log_probabilities: whether completions carry them.
         """
         self._decoder = decoder
@@ -82,6 +86,7 @@ class BatchedGenerator:
         self._batch_size = batch_size
         self._cache_tokens = cache_tokens // BLOCK * BLOCK
         self._prefill_tokens = max(prefill_tokens, ATTENTION_BLOCK)
+        self._lookup_tokens = lookup_tokens
         self._with_log_probabilities = log_probabilities
         self._conversations: dict[str, _Conversation] = {}  # least recently finished first
         self._waiting: dict[str, Turn] = {}
@@ -245,8 +250,7 @@ class BatchedGenerator:
                 if end < len(entry.tokens):
                     pieces.append(Piece(entry.cache, tokens, wanted=0))
                     continue
-                ahead = self._ahead(answer, min(budget, answer.limit - end - 1))
-                budget -= len(ahead)
+                ahead = self._ahead(answer, entry, answer.limit - end - 1)
                 pieces.append(Piece(entry.cache, [*tokens, *ahead], wanted=1 + len(ahead)))
                 deciding.append((name, ahead))
         logits = self._decoder.forward(pieces)
@@ -257,11 +261,17 @@ class BatchedGenerator:
                 completed.append(self._complete(name, ending))
         return completed
 
-    def _ahead(self, answer: _Answer, budget: int) -> tuple[int, ...]:
-        """Return what an unwanted answer says next: it is likely, and read at once, to compare."""
-        if answer.detours is None:
-            return ()
-        return answer.detours.ahead(answer.tokens)[:-1][: max(0, budget)]
+    def _ahead(self, answer: _Answer, entry: _Conversation, room: int) -> tuple[int, ...]:
+        """Return what an answer is likely to say next: read at once, to compare.
+
+        On an unwanted answer, the rest of it; elsewhere what the conversation itself suggests.
+        Never less for what is read beside it: the last bits of a pass depend on its rows.
+        """
+        most = min(room, answer.turn.max_new_tokens - len(answer.tokens) - 1)
+        unwanted = answer.detours.ahead(answer.tokens)[:-1] if answer.detours is not None else ()
+        if unwanted:
+            return unwanted[: max(0, most)]
+        return entry.lookup.ahead(entry.tokens, min(most, self._lookup_tokens))
 
     def _go_on(self, name: str, ahead: Sequence[int], logits: torch.Tensor) -> Ending | None:
         """Take tokens as long as they are those that were read ahead, and one more.
@@ -300,6 +310,7 @@ class BatchedGenerator:
         if self._with_log_probabilities:
             answer.log_probabilities[kept:] = [detour.log_probability]
         entry.tokens[beginning:] = detour.tokens
+        entry.lookup = PromptLookup()
         return True
 
     def _ending(self, answer: _Answer, length: int, token: int) -> Ending | None:

@@ -80,6 +80,7 @@ def generator_of(
         batch_size=parameters.batch_size,
         cache_tokens=parameters.cache_tokens,
         prefill_tokens=parameters.prefill_tokens,
+        lookup_tokens=parameters.lookup_tokens,
         log_probabilities=log_probabilities,
     )
 
